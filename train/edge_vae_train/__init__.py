@@ -1,0 +1,1 @@
+"""The workstation: data, models, loss, fitting, calibration, evaluation, simulation."""

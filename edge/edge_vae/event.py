@@ -1,0 +1,202 @@
+"""The messages that a subscriber gets.
+
+Every message has a fixed set of fields, always all of them: what does not apply is null. A number that is not finite
+becomes null at construction, so that no message holds a NaN and no alarm is lost for the sake of one unreadable number.
+The JSON Schemas in `edge_vae.schema` describe the same messages to subscribers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edge_vae.clock import TimeQuality
+from edge_vae.stamp import Stamp
+
+__all__ = [
+    "AssetState",
+    "Channel",
+    "Event",
+    "EventKind",
+    "Model",
+    "Quality",
+    "Severity",
+    "State",
+    "Status",
+    "Window",
+    "as_replayed",
+    "encode",
+    "notice",
+]
+
+EventKind = Literal["raised", "cleared", "dropped", "store_reset"]
+"""Alarm raised or cleared; messages dropped from a full outbox; a damaged outbox replaced by an empty one."""
+Severity = Literal["info", "warning", "critical"]
+"""In rising order."""
+Quality = Literal["good", "uncertain", "bad"]
+"""Of the samples in the event's window, in the words of OPC UA."""
+AssetState = Literal["normal", "alarm", "learning", "fault"]
+"""`learning`: the baseline of a session is being taken, nothing is scored yet. `fault`: no samples, or none of use."""
+
+Text = Annotated[str, Meta(min_length=1)]
+Time = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$")]
+Ulid = Annotated[str, Meta(pattern="^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+AtLeast0 = Annotated[int, Meta(ge=0)]
+AtLeast1 = Annotated[int, Meta(ge=1)]
+
+
+def _nulls_for_unreadable(message: Struct, *fields: str) -> None:
+    """Turn the numbers in these fields into plain floats, and those that are not finite into None."""
+    for field in fields:
+        number = getattr(message, field)
+        if number is not None:
+            msgspec.structs.force_setattr(message, field, float(number) if math.isfinite(number) else None)
+
+
+class Channel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One channel's part in a score.
+
+    Attributes:
+        name: As in the bundle.
+        share: Part of the score, 0 to 1; all channels of an asset add up to 1.
+        value: What was measured, in the channel's unit.
+        expected: What the model expected instead, in the channel's unit.
+    """
+
+    name: Text
+    share: float | None
+    value: float | None
+    expected: float | None
+
+    def __post_init__(self) -> None:
+        _nulls_for_unreadable(self, "share", "value", "expected")
+
+
+class Window(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Times of the first and the last sample that were scored together."""
+
+    start: Time
+    end: Time
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The bundle that gave a score."""
+
+    name: Text
+    version: AtLeast1
+    sha256: Sha256
+
+
+class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something that happened to an asset or to its messages; sent at least once, in order of `seq`.
+
+    Attributes:
+        event_id: Unique; a message that is sent twice carries the same id twice.
+        alarm_id: `event_id` of the `raised` event that this event belongs to; null where there is none.
+        seq: 1, 2, 3, ... for each asset; a gap means that messages were dropped, a restart follows a `store_reset`.
+        time: When it happened, by the sensor's clock where the source has one.
+        boot_id: The boot that `monotonic_ns` counts in.
+        score: Higher is worse.
+        peak_score: Highest score of the alarm so far.
+        ratio: score / threshold.
+        replayed: True when the message waited in the outbox for a connection.
+        dropped: Number of messages that a `dropped` event stands for; null in all others.
+    """
+
+    schema: Literal["edge-vae/event/1"] = "edge-vae/event/1"
+    event_id: Ulid
+    alarm_id: Ulid | None
+    seq: AtLeast1
+    asset: Text
+    event: EventKind
+    severity: Severity
+    time: Time
+    time_quality: TimeQuality
+    boot_id: Text
+    monotonic_ns: AtLeast0
+    score: float | None
+    peak_score: float | None
+    threshold: float | None
+    ratio: float | None
+    channels: tuple[Channel, ...]
+    window: Window | None
+    model: Model | None
+    quality: Quality | None
+    replayed: bool
+    dropped: AtLeast1 | None
+
+    def __post_init__(self) -> None:
+        _nulls_for_unreadable(self, "score", "peak_score", "threshold", "ratio")
+
+
+class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Present state of one asset, retained by the broker.
+
+    Attributes:
+        since: When this state began.
+        time: When the message was made.
+    """
+
+    schema: Literal["edge-vae/state/1"] = "edge-vae/state/1"
+    asset: Text
+    state: AssetState
+    since: Time
+    time: Time
+    score: float | None
+    threshold: float | None
+    model: Model | None
+
+    def __post_init__(self) -> None:
+        _nulls_for_unreadable(self, "score", "threshold")
+
+
+class Status(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Birth and last will of an agent, retained by the broker.
+
+    Attributes:
+        agent: Version of this package.
+        pipelines: Names of the assets that are watched.
+        time: When the message was made; null in a last will, which the broker sends at a time unknown to the agent.
+    """
+
+    schema: Literal["edge-vae/status/1"] = "edge-vae/status/1"
+    state: Literal["online", "offline"]
+    agent: Text
+    boot_id: Text
+    pipelines: tuple[Text, ...]
+    time: Time | None
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(message: Event | State | Status) -> bytes:
+    """The message as JSON."""
+    return _ENCODER.encode(message)
+
+
+def as_replayed(payload: bytes) -> bytes:
+    """The same event, marked as one that waited in the outbox; what is no event is returned as it is."""
+    try:
+        message: Any = msgspec.json.decode(payload)
+    except ValueError:
+        return payload
+    if not isinstance(message, dict) or "replayed" not in message:
+        return payload
+    return _ENCODER.encode(message | {"replayed": True})
+
+
+def notice(
+    kind: Literal["dropped", "store_reset"], *, asset: str, seq: int, dropped: int | None, stamp: Stamp
+) -> Event:
+    """An event about an asset's messages rather than its samples: no score, no window, no model."""
+    return Event(
+        event_id=stamp.event_id, alarm_id=None, seq=seq, asset=asset, event=kind, severity="warning",
+        time=stamp.time, time_quality=stamp.time_quality, boot_id=stamp.boot_id, monotonic_ns=stamp.monotonic_ns,
+        score=None, peak_score=None, threshold=None, ratio=None, channels=(), window=None, model=None, quality=None,
+        replayed=False, dropped=dropped,
+    )  # fmt: skip

@@ -1,0 +1,670 @@
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from edge_vae.errors import OutboxError
+from edge_vae.outbox import OnFull, Outbox, Stored
+
+ASSETS = {"pump": "t/pump/event", "fan": "t/fan/event"}
+NOTICE_SIZE = 80
+
+
+def notice(kind: str, *, asset: str, seq: int, dropped: int | None) -> bytes:
+    return json.dumps({"kind": kind, "asset": asset, "seq": seq, "dropped": dropped}).encode().ljust(NOTICE_SIZE)
+
+
+def opened(folder: Path, *, max_bytes: int = 1 << 20, on_full: OnFull = "drop_oldest") -> Outbox:
+    return Outbox(folder, assets=ASSETS, notice=notice, max_bytes=max_bytes, on_full=on_full)
+
+
+@contextmanager
+def outbox_in(folder: Path, *, max_bytes: int = 1 << 20, on_full: OnFull = "drop_oldest") -> Iterator[Outbox]:
+    with closing(opened(folder, max_bytes=max_bytes, on_full=on_full)) as outbox:
+        yield outbox
+
+
+def message(size: int) -> Callable[[int], bytes]:
+    """A payload of that many bytes that starts with its sequence number."""
+    return lambda seq: f"{seq} ".encode().ljust(size, b".")
+
+
+def put(outbox: Outbox, size: int = 10, *, asset: str = "pump") -> int:
+    return outbox.put(asset, ASSETS[asset], message(size))
+
+
+def all_of(outbox: Outbox) -> list[Stored]:
+    return outbox.pending(0, 1 << 30)
+
+
+def seqs(messages: list[Stored]) -> list[int]:
+    return [stored.seq for stored in messages]
+
+
+def notices(outbox: Outbox) -> list[dict[str, Any]]:
+    return [json.loads(stored.payload) for stored in all_of(outbox) if stored.payload.startswith(b"{")]
+
+
+def test_messages_come_out_as_they_went_in_and_in_order(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        assert [put(outbox, asset=asset) for asset in ("pump", "fan", "pump")] == [1, 1, 2]
+        first, second, third = all_of(outbox)
+        assert (first.asset, first.seq, first.topic, first.payload) == ("pump", 1, "t/pump/event", b"1 ........")
+        assert (second.asset, third.seq) == ("fan", 2)
+        assert first.key < second.key < third.key == outbox.last_key
+        assert (outbox.count, outbox.size_bytes) == (3, 30)
+
+
+def test_pending_goes_on_after_a_key_and_stops_at_a_limit(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        for _ in range(5):
+            put(outbox)
+        assert seqs(outbox.pending(0, 2)) == [1, 2]
+        assert seqs(outbox.pending(outbox.pending(0, 2)[-1].key, 2)) == [3, 4]
+        assert outbox.pending(outbox.last_key, 2) == []
+
+
+def test_a_message_is_on_disk_when_put_returns(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        put(outbox)
+        with closing(sqlite3.connect(f"file:{tmp_path / 'outbox.db'}?mode=ro", uri=True)) as other:
+            assert other.execute("SELECT seq, payload FROM message").fetchall() == [(1, b"1 ........")]
+
+
+def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        assert outbox._file.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert outbox._file.db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_sequence_numbers_go_on_after_a_restart_though_all_messages_are_gone(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        put(outbox)
+        put(outbox, asset="fan")
+        put(outbox)
+        outbox.delete(*(stored.key for stored in all_of(outbox)))
+        last_key = outbox.last_key
+    with outbox_in(tmp_path) as outbox:
+        assert (outbox.count, outbox.size_bytes, outbox.last_key) == (0, 0, last_key)
+        assert (put(outbox), put(outbox, asset="fan")) == (3, 2)
+        assert [stored.key for stored in all_of(outbox)] == [last_key + 1, last_key + 2]
+
+
+def test_half_delivered_messages_leave_the_other_half(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        for _ in range(6):
+            put(outbox)
+        outbox.delete(*(stored.key for stored in outbox.take(0, 3)))
+        outbox.take(0, 2)
+    with outbox_in(tmp_path) as outbox:
+        assert seqs(outbox.take(0, 10)) == [4, 5, 6]
+        assert (outbox.count, outbox.size_bytes) == (3, 30)
+
+
+def test_deleting_an_unknown_key_changes_nothing(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        put(outbox)
+        outbox.delete(99, outbox.last_key, outbox.last_key)
+        assert (outbox.count, outbox.size_bytes) == (0, 0)
+        put(outbox)
+        assert seqs(all_of(outbox)) == [2]
+
+
+def test_a_payload_that_cannot_be_made_uses_no_sequence_number(tmp_path: Path) -> None:
+    def broken(seq: int) -> bytes:
+        raise ValueError(seq)
+
+    with outbox_in(tmp_path) as outbox:
+        with pytest.raises(ValueError, match="1"):
+            outbox.put("pump", ASSETS["pump"], broken)
+        assert outbox.count == 0
+        assert put(outbox) == 1
+
+
+def test_take_gives_each_message_once_until_it_is_released(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        for _ in range(4):
+            put(outbox)
+        first = outbox.take(0, 2)
+        assert seqs(outbox.take(0, 10)) == [3, 4]
+        assert outbox.take(0, 10) == []
+        outbox.release([first[1].key])
+        assert seqs(outbox.take(0, 10)) == [2]
+        outbox.release()
+        assert seqs(outbox.take(0, 10)) == [1, 2, 3, 4]
+
+
+def test_take_leaves_out_topics(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        for asset in ("pump", "fan", "pump", "fan"):
+            put(outbox, asset=asset)
+        assert [stored.asset for stored in outbox.take(0, 10, skip_topics=[ASSETS["pump"]])] == ["fan", "fan"]
+        assert outbox.take(0, 10, skip_topics=ASSETS.values()) == []
+        assert [stored.asset for stored in outbox.take(0, 10)] == ["pump", "pump"]
+
+
+def test_every_put_wakes_the_listener_after_the_commit(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        seen: list[int] = []
+        outbox.listen(lambda: seen.append(len(all_of(outbox))))
+        put(outbox)
+        put(outbox)
+        assert seen == [1, 2]
+
+
+def test_threads_share_one_outbox(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+
+        def produce() -> None:
+            for _ in range(25):
+                put(outbox)
+
+        threads = [threading.Thread(target=produce) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        taken: list[Stored] = []
+        while len(taken) < 100:
+            batch = outbox.take(0, 7)
+            outbox.delete(*(stored.key for stored in batch))
+            taken += batch
+        for thread in threads:
+            thread.join()
+        assert seqs(taken) == list(range(1, 101))
+        assert (outbox.count, outbox.size_bytes) == (0, 0)
+
+
+def test_a_second_process_is_told_who_has_the_outbox(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edge_vae.outbox import Outbox\n"
+        "Outbox(Path(sys.argv[1]), assets={}, notice=None, max_bytes=1, on_full='drop_newest')"
+    )
+    with outbox_in(tmp_path):
+        second = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 1
+        assert "outbox.db: in use: expected one agent for each state_dir" in second.stderr
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1])
+def test_a_limit_that_admits_nothing_is_refused(tmp_path: Path, max_bytes: int) -> None:
+    with pytest.raises(ValueError, match="max_bytes of at least 1"):
+        opened(tmp_path, max_bytes=max_bytes)
+
+
+# Overflow: 100 bytes, messages of 10; a notice has 80.
+
+
+def test_drop_oldest_keeps_the_newest(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100) as outbox:
+        for _ in range(13):
+            put(outbox)
+        assert seqs(all_of(outbox)) == list(range(4, 14))
+        assert outbox.dropped() == {"drop_oldest": 3}
+
+
+def test_drop_newest_keeps_the_oldest_and_still_counts_on(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100, on_full="drop_newest") as outbox:
+        assert [put(outbox) for _ in range(13)] == list(range(1, 14))
+        assert seqs(all_of(outbox)) == list(range(1, 11))
+        assert outbox.dropped() == {"drop_newest": 3}
+
+
+@pytest.mark.parametrize("on_full", ["drop_oldest", "drop_newest"])
+def test_one_notice_with_the_count_is_stored_when_the_outbox_has_drained_to_half(
+    tmp_path: Path, on_full: OnFull
+) -> None:
+    with outbox_in(tmp_path, max_bytes=100, on_full=on_full) as outbox:
+        for _ in range(13):
+            put(outbox)
+        while outbox.size_bytes > 60:
+            outbox.delete(outbox.pending(0, 1)[0].key)
+            assert notices(outbox) == []
+        outbox.delete(outbox.pending(0, 1)[0].key)
+        assert notices(outbox) == [{"kind": "dropped", "asset": "pump", "seq": 14, "dropped": 3}]
+        assert all_of(outbox)[-1].topic == ASSETS["pump"]
+        outbox.delete(*(stored.key for stored in all_of(outbox)))
+        assert outbox.count == 0
+        assert put(outbox) == 15
+
+
+def test_each_asset_gets_its_own_notice(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100, on_full="drop_newest") as outbox:
+        for asset, size in (("pump", 95), ("pump", 10), ("fan", 10), ("fan", 10)):
+            put(outbox, size, asset=asset)
+        outbox.delete(outbox.pending(0, 1)[0].key)
+        assert notices(outbox) == [
+            {"kind": "dropped", "asset": "fan", "seq": 3, "dropped": 2},
+            {"kind": "dropped", "asset": "pump", "seq": 3, "dropped": 1},
+        ]
+
+
+def test_drops_that_wait_for_room_are_reported_after_a_restart_and_only_once(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100) as outbox:
+        for _ in range(12):
+            put(outbox)
+    with outbox_in(tmp_path, max_bytes=100) as outbox:
+        assert notices(outbox) == []
+        outbox.delete(*(stored.key for stored in all_of(outbox)))
+        assert [item["dropped"] for item in notices(outbox)] == [2]
+    for _ in range(2):
+        with outbox_in(tmp_path, max_bytes=100) as outbox:
+            assert [item["dropped"] for item in notices(outbox)] == [2]
+            assert outbox.dropped() == {"drop_oldest": 2}
+
+
+def test_a_larger_outbox_after_a_restart_reports_at_once(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100) as outbox:
+        for _ in range(12):
+            put(outbox)
+    with outbox_in(tmp_path, max_bytes=1000) as outbox:
+        assert [item["dropped"] for item in notices(outbox)] == [2]
+
+
+def test_a_dropped_notice_gives_its_count_back(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=1000) as outbox:
+        for _ in range(12):
+            put(outbox, 100)
+        outbox.delete(*(stored.key for stored in all_of(outbox)))
+        assert [item["dropped"] for item in notices(outbox)] == [2]
+        for _ in range(12):
+            put(outbox, 100)
+        assert notices(outbox) == []
+        outbox.delete(*(stored.key for stored in all_of(outbox)))
+        # 2 of the first round, the notice itself, and the 2 of this round that did not fit beside 10 others.
+        assert [item["dropped"] for item in notices(outbox)] == [5]
+
+
+def test_a_message_larger_than_the_outbox_drops_itself_and_no_other(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100) as outbox:
+        put(outbox)
+        put(outbox, 101)
+        assert seqs(all_of(outbox)) == [1, 3]
+        assert [item["dropped"] for item in notices(outbox)] == [1]
+
+
+def test_a_message_on_its_way_to_the_broker_is_not_dropped(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100) as outbox:
+        for _ in range(10):
+            put(outbox)
+        outbox.take(0, 4)
+        for _ in range(3):
+            put(outbox)
+        assert seqs(all_of(outbox)) == [1, 2, 3, 4, 8, 9, 10, 11, 12, 13]
+        outbox.take(0, 10)
+        put(outbox)
+        assert seqs(all_of(outbox))[-1] == 13
+        assert outbox.dropped() == {"drop_oldest": 4}
+
+
+def test_drops_of_both_policies_are_counted_apart(tmp_path: Path) -> None:
+    for on_full in ("drop_oldest", "drop_newest"):
+        with outbox_in(tmp_path, max_bytes=100, on_full=on_full) as outbox:
+            for _ in range(11):
+                put(outbox)
+    with outbox_in(tmp_path, max_bytes=100) as outbox:
+        assert outbox.dropped() == {"drop_oldest": 1, "drop_newest": 11}
+        outbox.delete(*(stored.key for stored in all_of(outbox)))
+        assert [item["dropped"] for item in notices(outbox)] == [12]
+
+
+# Damage.
+
+
+def filled(folder: Path, count: int = 40) -> Path:
+    with outbox_in(folder) as outbox:
+        for index in range(count):
+            put(outbox, 300, asset="fan" if index % 3 else "pump")
+    return folder / "outbox.db"
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * (path.stat().st_size // 256))
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zero_one_page(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[8192:12288] = bytes(4096)
+    path.write_bytes(content)
+
+
+def another_program(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE message (key)")
+
+
+def statement(path: Path, sql: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(sql)
+    path.with_name("outbox.db-wal").unlink(missing_ok=True)
+
+
+def rename_a_column(path: Path) -> None:
+    statement(path, "UPDATE sqlite_master SET sql = replace(sql, 'asset', 'asses') WHERE name = 'message'")
+
+
+def change_a_type(path: Path) -> None:
+    statement(path, "UPDATE message SET payload = 'text' WHERE seq = 5")
+
+
+def read_only(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[18] = 9  # the version of the format for writing: from 3 on SQLite reads only
+    path.write_bytes(content)
+
+
+def another_layout(path: Path) -> None:
+    statement(path, "PRAGMA user_version = 2")
+
+
+DAMAGES = [
+    zero, garbage, tear, empty, zero_one_page, another_program, another_layout, read_only, rename_a_column,
+    change_a_type,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_file_is_moved_aside_and_a_fresh_one_begins_with_notices(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = filled(tmp_path)
+    damage(path)
+    content = path.read_bytes()
+    with outbox_in(tmp_path) as outbox:
+        assert outbox.moved_to == tmp_path / "outbox.db.damaged-1"
+        assert outbox.moved_to.read_bytes() == content
+        assert notices(outbox) == [
+            {"kind": "store_reset", "asset": asset, "seq": 1, "dropped": None} for asset in ASSETS
+        ]
+        assert [stored.topic for stored in all_of(outbox)] == list(ASSETS.values())
+        assert put(outbox) == 2
+
+
+def test_an_undamaged_file_stays(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with outbox_in(tmp_path) as outbox:
+        assert outbox.moved_to is None
+        assert outbox.count == 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outbox.db", "outbox.lock"]
+
+
+def test_a_new_outbox_begins_empty_and_without_notice(tmp_path: Path) -> None:
+    with outbox_in(tmp_path / "deep" / "er") as outbox:
+        assert (outbox.count, outbox.moved_to) == (0, None)
+
+
+def test_a_reset_is_reported_once(tmp_path: Path) -> None:
+    zero(filled(tmp_path))
+    for _ in range(3):
+        with outbox_in(tmp_path) as outbox:
+            assert len(notices(outbox)) == 2
+
+
+def test_old_damaged_files_do_not_fill_the_disk(tmp_path: Path) -> None:
+    for _ in range(6):
+        zero(filled(tmp_path, 1))
+        with outbox_in(tmp_path):
+            pass
+    names = sorted(path.name for path in tmp_path.glob("outbox.db.damaged*"))
+    assert names == ["outbox.db.damaged-4", "outbox.db.damaged-5", "outbox.db.damaged-6"]
+
+
+def test_damage_that_shows_while_running_is_answered_with_a_fresh_file(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with outbox_in(tmp_path) as outbox:
+        late = outbox.take(0, 5)
+        last_key = outbox.last_key
+        outbox._file.db.execute("PRAGMA cache_size = 0")  # so that the damage is read and not what is remembered
+        outbox._file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        garbage(tmp_path / "outbox.db")
+        assert put(outbox) == 2
+        assert [stored.payload[:1] for stored in all_of(outbox)] == [b"{", b"{", b"2"]
+        assert outbox.moved_to == tmp_path / "outbox.db.damaged-1"
+        # Keys are not used again: a late acknowledgement of an old message deletes nothing.
+        assert all_of(outbox)[0].key == last_key + 1
+        outbox.delete(*(stored.key for stored in late))
+        assert outbox.count == 3
+
+
+def test_a_power_cut_between_the_two_renames_loses_neither_file(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    path.rename(tmp_path / "damaged")
+    with outbox_in(tmp_path):
+        pass
+    path.rename(tmp_path / "outbox.db.new")
+    (tmp_path / "damaged").rename(tmp_path / "outbox.db.damaged-1")
+    (tmp_path / "outbox.db-wal").write_bytes(b"belongs to the damaged one")
+    with outbox_in(tmp_path) as outbox:
+        assert outbox.count == 0
+        put(outbox)
+    assert (tmp_path / "outbox.db.damaged-1-wal").read_bytes() == b"belongs to the damaged one"
+    assert not (tmp_path / "outbox.db.new").exists()
+
+
+def test_the_log_of_a_file_that_is_gone_is_not_replayed_into_a_new_one(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        put(outbox)
+        log = (tmp_path / "outbox.db-wal").read_bytes()
+        assert log
+    (tmp_path / "outbox.db").unlink()
+    (tmp_path / "outbox.db-wal").write_bytes(log)
+    with outbox_in(tmp_path) as outbox:
+        assert (outbox.count, outbox.moved_to) == (0, None)
+
+
+def test_a_power_cut_while_a_file_is_made_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "outbox.db.new").write_bytes(b"half")
+    (tmp_path / "outbox.db-wal").write_bytes(b"stray")
+    with outbox_in(tmp_path) as outbox:
+        assert (outbox.count, outbox.moved_to) == (0, None)
+        put(outbox)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outbox.db", "outbox.lock"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_whatever_happens_to_the_bytes_the_outbox_opens_and_works(data: st.DataObject) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        content = bytearray(filled(folder, 30).read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            start = data.draw(st.one_of(st.integers(0, 120), st.integers(0, len(content) - 1)))
+            content[start : start + 16] = data.draw(st.binary(min_size=1, max_size=16))
+        (folder / "outbox.db").write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 3]))])
+        with outbox_in(folder) as outbox:
+            before = len(outbox.take(0, 100))
+            seq = put(outbox)
+            (new,) = outbox.take(0, 100)
+            assert (new.seq, new.payload) == (seq, message(10)(seq))
+            assert outbox.count == before + 1
+            outbox.delete(*(stored.key for stored in all_of(outbox)))
+            assert outbox.count == 0
+
+
+# The disk.
+
+
+def test_a_folder_that_cannot_be_made_gives_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OutboxError, match=r"outbox\.db: cannot keep messages: expected a folder that can be written"
+    ) as caught:
+        opened(tmp_path / "file" / "state")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_an_error_and_what_was_stored_stays(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        put(outbox)
+        pages = outbox._file.db.execute("PRAGMA page_count").fetchone()[0]
+        outbox._file.db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to run out of space
+        with pytest.raises(OutboxError, match="full"):
+            put(outbox, 100_000)
+        assert (seqs(all_of(outbox)), outbox.count, outbox.size_bytes) == ([1], 1, 10)
+        outbox._file.db.execute("PRAGMA max_page_count = 100000")
+        assert put(outbox, 100_000) == 2
+        assert outbox.moved_to is None
+
+
+def test_what_was_dropped_for_a_message_that_the_disk_refuses_comes_back(tmp_path: Path) -> None:
+    with outbox_in(tmp_path, max_bytes=100_000) as outbox:
+        for _ in range(3):
+            put(outbox)
+        pages = outbox._file.db.execute("PRAGMA page_count").fetchone()[0]
+        outbox._file.db.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OutboxError, match="full"):
+            put(outbox, 99_985)
+        assert (seqs(all_of(outbox)), outbox.count, outbox.size_bytes) == ([1, 2, 3], 3, 30)
+        assert outbox.dropped() == {}
+
+
+def test_a_closed_outbox_says_so(tmp_path: Path) -> None:
+    outbox = opened(tmp_path)
+    outbox.close()
+    outbox.close()
+    with pytest.raises(OutboxError, match="closed"):
+        put(outbox)
+
+
+# Against a plain model.
+
+
+@settings(max_examples=60, stateful_step_count=30, deadline=None)
+class OutboxMachine(RuleBasedStateMachine):
+    """The outbox against lists and dictionaries in memory."""
+
+    @initialize(on_full=st.sampled_from(["drop_oldest", "drop_newest"]), max_bytes=st.integers(1, 400))
+    def begin(self, on_full: OnFull, max_bytes: int) -> None:
+        self.folder = TemporaryDirectory()
+        self.on_full, self.max_bytes = on_full, max_bytes
+        self.stored: list[tuple[str, int, int, int]] = []  # asset, seq, size, messages that it reports
+        self.last: dict[str, int] = defaultdict(int)
+        self.unreported: dict[str, int] = defaultdict(int)
+        self.taken: set[tuple[str, int]] = set()
+        self.dropped_total = 0
+        self.accounted: dict[str, int] = defaultdict(
+            int
+        )  # delivered messages, and those that delivered notices stand for
+        self.outbox = self.reopened()
+
+    def teardown(self) -> None:
+        if hasattr(self, "outbox"):
+            self.outbox.close()
+            self.folder.cleanup()
+
+    def reopened(self) -> Outbox:
+        return opened(Path(self.folder.name), max_bytes=self.max_bytes, on_full=self.on_full)
+
+    @rule(asset=st.sampled_from(list(ASSETS)), size=st.integers(5, 120))
+    def put(self, asset: str, size: int) -> None:
+        self.last[asset] += 1
+        assert put(self.outbox, size, asset=asset) == self.last[asset]
+        if self.model_makes_room(size):
+            self.stored.append((asset, self.last[asset], size, 0))
+        else:
+            self.model_drops(asset, 0)
+        self.model_reports()
+
+    @rule(limit=st.integers(0, 4))
+    def take(self, limit: int) -> None:
+        taken = [(stored.asset, stored.seq) for stored in self.outbox.take(0, limit)]
+        free = [message[:2] for message in self.stored if message[:2] not in self.taken]
+        assert taken == free[:limit]
+        self.taken.update(taken)
+
+    @rule()
+    def release(self) -> None:
+        self.outbox.release()
+        self.taken.clear()
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        chosen = data.draw(st.lists(st.sampled_from(self.stored), unique=True, max_size=6))
+        keys = {(stored.asset, stored.seq): stored.key for stored in all_of(self.outbox)}
+        self.outbox.delete(*(keys[message[:2]] for message in chosen))
+        for message in chosen:
+            self.stored.remove(message)
+            self.taken.discard(message[:2])
+            self.accounted[message[0]] += 1 + message[3]
+        self.model_reports()
+
+    @rule()
+    def reopen(self) -> None:
+        self.outbox.close()
+        self.outbox = self.reopened()
+        self.taken.clear()
+
+    @invariant()
+    def same_messages(self) -> None:
+        if hasattr(self, "outbox"):
+            assert [(s.asset, s.seq, len(s.payload)) for s in all_of(self.outbox)] == [m[:3] for m in self.stored]
+            assert self.outbox.count == len(self.stored)
+            assert self.outbox.size_bytes == self.used()
+            assert sum(self.outbox.dropped().values()) == self.dropped_total
+
+    @invariant()
+    def nothing_is_unaccounted_for(self) -> None:
+        """Every sequence number was delivered, is stored, or is in exactly one count."""
+        if hasattr(self, "outbox"):
+            for asset, last in self.last.items():
+                held = sum(1 + reports for name, _, _, reports in self.stored if name == asset)
+                assert self.accounted[asset] + held + self.unreported[asset] == last
+
+    def used(self) -> int:
+        return sum(size for _, _, size, _ in self.stored)
+
+    def model_drops(self, asset: str, reports: int) -> None:
+        self.unreported[asset] += 1 + reports
+        self.dropped_total += 1
+
+    def model_makes_room(self, size: int) -> bool:
+        if self.used() + size <= self.max_bytes:
+            return True
+        droppable = [message for message in self.stored if message[:2] not in self.taken]
+        kept = self.used() - sum(message[2] for message in droppable)
+        if self.on_full == "drop_newest" or size > self.max_bytes or kept + size > self.max_bytes:
+            return False
+        for message in droppable:
+            if self.used() + size > self.max_bytes:
+                self.stored.remove(message)
+                self.model_drops(message[0], message[3])
+        return True
+
+    def model_reports(self) -> None:
+        if self.used() > self.max_bytes // 2:
+            return
+        for asset in sorted(self.unreported):
+            if count := self.unreported.pop(asset):
+                self.last[asset] += 1
+                self.stored.append((asset, self.last[asset], NOTICE_SIZE, count))
+
+
+TestOutboxAgainstAModel = OutboxMachine.TestCase

@@ -1,0 +1,323 @@
+"""The agent's configuration: what may stand in it, and what is told when it is wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from edge_vae.config import (
+    AgentConfig,
+    AlarmConfig,
+    BaselineConfig,
+    MqttConfig,
+    MqttSourceConfig,
+    ReplayConfig,
+    StdinConfig,
+    TlsConfig,
+    effective,
+    missing_files,
+    read_config,
+    read_password,
+    schema,
+)
+from edge_vae.errors import EX_CONFIG, ConfigError
+from edge_vae.toml_text import parse
+
+FULL = """\
+[node]
+site = "plant-1"
+name = "gateway-1"
+state_dir = "/var/lib/edge-vae"
+
+[mqtt]
+host = "192.0.2.1"
+port = 8883
+base_topic = "edge-vae"
+protocol = 311
+username = "gateway-1"
+password_file = "mqtt.pass"
+keepalive_s = 20
+[mqtt.tls]
+ca_file = "ca.pem"
+cert_file = "cert.pem"
+key_file = "key.pem"
+
+[outbox]
+max_bytes = 1048576
+on_full = "drop_newest"
+
+[[pipeline]]
+asset = "pump-3"
+bundle = "pump.evb"
+[pipeline.source]
+type = "replay"
+path = "pump.csv"
+speed = 0
+[pipeline.baseline]
+samples = 400
+on = ["start"]
+[pipeline.alarm]
+on_delay = [2, 3]
+off_delay = [3, 3]
+deadband = 0.1
+severity = "warning"
+
+[[pipeline]]
+asset = "pump-4"
+bundle = "/bundles/pump.evb"
+[pipeline.source]
+type = "mqtt"
+topic = "sensors/+/pump-4/#"
+
+[[pipeline]]
+asset = "pump-5"
+bundle = "pump.evb"
+[pipeline.source]
+type = "stdin"
+format = "csv"
+"""
+MINIMAL = """\
+[node]
+site = "plant-1"
+[[pipeline]]
+asset = "pump-3"
+bundle = "pump.evb"
+[pipeline.source]
+type = "stdin"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The path of a configuration with the secrets it names beside it."""
+    for name in ("mqtt.pass", "ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text("s3cret\n")
+    return tmp_path / "agent.toml"
+
+
+def config_of(file: Path, text: str) -> AgentConfig:
+    file.write_text(text)
+    return read_config(file)
+
+
+def problem_of(file: Path, text: str) -> tuple[int, str, str]:
+    with pytest.raises(ConfigError) as caught:
+        config_of(file, text)
+    [problem] = caught.value.problems
+    return problem.line, problem.key, problem.message
+
+
+def test_everything_that_a_file_says_is_in_the_configuration(file: Path) -> None:
+    config = config_of(file, FULL)
+    folder = file.parent
+
+    assert (config.node.site, config.node.name, config.node.state_dir) == (
+        "plant-1",
+        "gateway-1",
+        Path("/var/lib/edge-vae"),
+    )
+    assert config.mqtt == MqttConfig(
+        host="192.0.2.1",
+        port=8883,
+        base_topic="edge-vae",
+        protocol=311,
+        username="gateway-1",
+        password_file=folder / "mqtt.pass",
+        keepalive_s=20,
+        tls=TlsConfig(ca_file=folder / "ca.pem", cert_file=folder / "cert.pem", key_file=folder / "key.pem"),
+    )
+    assert (config.outbox.max_bytes, config.outbox.on_full) == (1048576, "drop_newest")
+    first, second, third = config.pipelines
+    assert (first.asset, first.bundle) == ("pump-3", folder / "pump.evb")
+    assert first.source == ReplayConfig(path=folder / "pump.csv", speed=0.0)
+    assert first.baseline == BaselineConfig(samples=400, on=("start",))
+    assert first.alarm == AlarmConfig(on_delay=(2, 3), off_delay=(3, 3), deadband=0.1, severity="warning")
+    assert second.bundle == Path("/bundles/pump.evb")
+    assert second.source == MqttSourceConfig(topic="sensors/+/pump-4/#")
+    assert third.source == StdinConfig(format="csv")
+
+
+def test_what_a_file_does_not_say_has_a_default_or_is_left_to_the_bundle(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = config_of(file, MINIMAL)
+
+    assert config.node.name == socket.gethostname()
+    assert config.node.state_dir == Path("/home/someone/.local/state/edge-vae")
+    assert config.mqtt == MqttConfig(
+        host="127.0.0.1", port=1883, base_topic="edge-vae", protocol=5, username=None, tls=None, keepalive_s=30
+    )
+    assert (config.outbox.max_bytes, config.outbox.on_full) == (64 * 2**20, "drop_oldest")
+    assert config.pipelines[0].baseline == BaselineConfig(samples=None)
+    assert config.pipelines[0].alarm == AlarmConfig(on_delay=None, off_delay=None, deadband=None, severity=None)
+
+
+def test_state_is_kept_where_the_service_manager_says(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/edge-vae:/var/lib/other")
+
+    assert config_of(file, MINIMAL).node.state_dir == Path("/var/lib/edge-vae")
+
+
+def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_meant(file: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(file, FULL.replace('path = "pump.csv"', 'pth = "pump.csv"'))
+
+    assert str(caught.value) == (
+        f"{file}:28: pipeline[0].source.pth: "
+        "unknown key, expected one of path, rate_hz, speed, time, type; did you mean 'path'?"
+    )
+    assert caught.value.exit_status == EX_CONFIG == 78
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "line", "key", "message"),
+    [
+        ('site = "plant-1"', 'site = "plant/1"', 2, "node.site", "without / + # $ and blanks"),
+        ('site = "plant-1"', "", 1, "node.site", "received nothing"),
+        ('name = "gateway-1"', f'name = "{"x" * 256}"', 3, "node.name", "1 to 255 bytes"),
+        ('name = "gateway-1"', 'name = "gate\\u0001way"', 3, "node.name", "control characters"),
+        ('base_topic = "edge-vae"', 'base_topic = "$SYS"', 9, "mqtt.base_topic", "without / + # $ and blanks"),
+        ('host = "192.0.2.1"', 'host = ""', 7, "mqtt.host", "a host name or address"),
+        ("port = 8883", "port = 0", 8, "mqtt.port", "from 1 to 65535"),
+        ("port = 8883", "port = 65536", 8, "mqtt.port", "from 1 to 65535"),
+        ("protocol = 311", "protocol = 4", 10, "mqtt.protocol", "one of 5, 311, received 4"),
+        ('username = "gateway-1"', "", 6, "mqtt.username", "expected a username beside password_file"),
+        ('"mqtt.pass"', '"other.pass"', 12, "mqtt.password_file", "expected a file that can be read"),
+        ('key_file = "key.pem"', "", 14, "mqtt.tls.key_file", "expected a key_file beside cert_file"),
+        ('cert_file = "cert.pem"', "", 14, "mqtt.tls.cert_file", "expected a cert_file beside key_file"),
+        ("max_bytes = 1048576", "max_bytes = 1000", 20, "outbox.max_bytes", "of at least 65536"),
+        ('"drop_newest"', '"thin"', 21, "outbox.on_full", 'one of "drop_newest", "drop_oldest"'),
+        ('asset = "pump-4"', 'asset = "pump-3"', 40, "pipeline[1].asset", "received that of pipeline[0]"),
+        ('asset = "pump-4"', 'asset = "pump#4"', 40, "pipeline[1].asset", "without / + # $ and blanks"),
+        ('bundle = "pump.evb"', "", 23, "pipeline[0].bundle", "a path"),
+        ("speed = 0", "speed = -1", 29, "pipeline[0].source.speed", "of at least 0"),
+        ("speed = 0", "rate_hz = 0", 29, "pipeline[0].source.rate_hz", "above 0"),
+        ("speed = 0", 'time = ""', 29, "pipeline[0].source.time", "the name of a column"),
+        ("samples = 400", "samples = 1", 31, "pipeline[0].baseline.samples", "of at least 2"),
+        ('on = ["start"]', 'on = ["start", "command"]', 32, "pipeline[0].baseline.on[1]", 'expected "start"'),
+        ('on = ["start"]', "on = []", 32, "pipeline[0].baseline.on", 'expected a list, each item "start"'),
+        ("on_delay = [2, 3]", "on_delay = [4, 3]", 34, "pipeline[0].alarm.on_delay", "1 <= k <= n <= 1000"),
+        ("on_delay = [2, 3]", "on_delay = [0, 3]", 34, "pipeline[0].alarm.on_delay", "1 <= k <= n <= 1000"),
+        ("off_delay = [3, 3]", "off_delay = [3, 1001]", 35, "pipeline[0].alarm.off_delay", "1 <= k <= n <= 1000"),
+        ("off_delay = [3, 3]", "off_delay = 3", 35, "pipeline[0].alarm.off_delay", "[k, n]"),
+        ("deadband = 0.1", "deadband = 1.0", 36, "pipeline[0].alarm.deadband", "of at least 0 and below 1"),
+        ('severity = "warning"', 'severity = "high"', 37, "pipeline[0].alarm.severity", '"info", "warning"'),
+        ('"sensors/+/pump-4/#"', '"sensors/#/pump"', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '"sensors/pump+"', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '""', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('format = "csv"', 'format = "xml"', 51, "pipeline[2].source.format", '"csv", "jsonl"'),
+        (
+            'type = "mqtt"\ntopic = "sensors/+/pump-4/#"',
+            'type = "stdin"',
+            49,
+            "pipeline[2].source.type",
+            "expected one reader of standard input, received another beside pipeline[1]",
+        ),
+    ],
+)  # fmt: skip
+def test_an_impossible_value_is_told_at_its_line(
+    file: Path, said: str, instead: str, line: int, key: str, message: str
+) -> None:
+    assert said in FULL
+    found_line, found_key, found_message = problem_of(file, FULL.replace(said, instead, 1))
+
+    assert (found_line, found_key) == (line, key)
+    assert message in found_message
+
+
+@pytest.mark.parametrize(
+    "topic", ["#", "+", "plant", "/plant", "+/+", "plant/#", "plant//a b/+/#", "$share/group/plant"]
+)
+def test_every_topic_filter_of_mqtt_is_taken(file: Path, topic: str) -> None:
+    config = config_of(file, FULL.replace("sensors/+/pump-4/#", topic))
+
+    assert config.pipelines[1].source == MqttSourceConfig(topic=topic)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[node]\nsite = "a"\n', '[node]\nsite = "a"\n[pipeline]\nasset = "b"\n', 'pipeline = []\n[node]\nsite = "a"\n'],
+)
+def test_at_least_one_pipeline_is_needed(file: Path, text: str) -> None:
+    _, key, message = problem_of(file, text)
+
+    assert key == "pipeline"
+    assert message.startswith("expected one or more tables, each headed [[pipeline]], received")
+
+
+def test_rows_without_header_have_no_time_column_to_name(file: Path) -> None:
+    _, key, _ = problem_of(file, FULL.replace('type = "mqtt"', 'type = "mqtt"\nformat = "csv"\ntime = "t"'))
+
+    assert key == "pipeline[1].source.time"
+
+
+def test_files_that_are_named_and_not_there_are_told_apart_from_the_rest(file: Path) -> None:
+    config = config_of(file, FULL)
+    (file.parent / "pump.evb").write_bytes(b"")
+
+    found = missing_files(config, file)
+    assert [(problem.line, problem.key) for problem in found] == [
+        (28, "pipeline[0].source.path"),
+        (41, "pipeline[1].bundle"),
+    ]
+    assert str(file.parent / "pump.csv") in found[0].message
+
+
+def test_the_password_comes_from_its_file_without_the_line_end(file: Path) -> None:
+    assert read_password(config_of(file, FULL).mqtt) == "s3cret"
+    assert read_password(MqttConfig()) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", None])
+def test_a_password_file_without_password_is_a_wrong_configuration(file: Path, content: bytes | None) -> None:
+    mqtt = config_of(file, FULL).mqtt
+    password_file = file.parent / "mqtt.pass"
+    password_file.unlink()
+    if content is not None:
+        password_file.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"mqtt\.pass:1: password_file: expected one line of UTF-8 text"):
+        read_password(mqtt)
+
+
+def test_a_source_uses_the_agents_own_broker_unless_it_names_another(file: Path) -> None:
+    own = config_of(file, FULL).mqtt
+
+    assert MqttSourceConfig(topic="t").broker(own) == own
+    other_user = MqttSourceConfig(topic="t", username="reader").broker(own)
+    assert (other_user.host, other_user.username, other_user.password_file) == (own.host, "reader", None)
+    assert other_user.tls == own.tls
+
+
+def test_another_broker_never_gets_the_login_of_the_agents_own(file: Path) -> None:
+    own = config_of(file, FULL).mqtt
+
+    other = MqttSourceConfig(topic="t", host="192.0.2.9").broker(own)
+    assert other == MqttConfig(host="192.0.2.9", protocol=own.protocol, keepalive_s=own.keepalive_s)
+
+
+def test_what_is_in_force_can_be_read_again_and_holds_no_secret(file: Path) -> None:
+    config = config_of(file, FULL)
+    text = effective(config)
+
+    assert "s3cret" not in text
+    assert f'password_file = "{file.parent / "mqtt.pass"}"' in text
+    assert "# rate_hz is not set" in text
+    assert config_of(file, text) == config
+
+
+def test_the_schema_takes_what_the_agent_takes_and_refuses_a_misspelt_key() -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.check_schema(schema())
+    json.dumps(schema())
+
+    validator.validate(parse(FULL))
+    validator.validate(parse(MINIMAL))
+    for wrong in (FULL.replace("path =", "pth ="), FULL.replace("8883", "0"), FULL.replace("plant-1", "plant 1")):
+        assert not validator.is_valid(parse(wrong))

@@ -1,0 +1,90 @@
+"""Where samples come from: one contract for all sources.
+
+A source is opened with the channels of a bundle, then read until it is exhausted or closed. `read` never takes longer
+than it is told to, since whoever calls it also answers a watchdog. A source belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from edge_vae.config import MqttConfig, ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.sample import Block
+from edge_vae.sources.memory import MemorySource
+from edge_vae.sources.replay import ReplaySource
+from edge_vae.sources.stdin import StdinSource
+
+__all__ = ["MemorySource", "ReplaySource", "Source", "StdinSource", "open_source"]
+
+
+class Source(Protocol):
+    """Samples of one machine, in the order in which they were taken."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples were given out."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many had to be dropped because they were not read in time, or were no news."""
+        ...
+
+    @property
+    def malformed(self) -> int:
+        """How many readings and lines could not be read."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will never be another sample; a recording ends, a sensor does not."""
+        ...
+
+    def open(self, channels: Sequence[str]) -> None:
+        """Begin, or begin again.
+
+        Args:
+            channels: Names of the channels, in the order that the blocks will have.
+
+        Raises:
+            SourceError: It cannot be opened, or lacks a channel.
+        """
+        ...
+
+    def read(self, timeout_s: float) -> list[Block]:
+        """What has come since the last call; empty if nothing came within the timeout.
+
+        The first block after `open`, and the first of each further recording, starts a session.
+
+        Raises:
+            SourceError: The source broke; it may be closed and opened again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what the source holds; may be called twice."""
+        ...
+
+
+def open_source(config: SourceConfig, *, mqtt: MqttConfig) -> Source:
+    """The source that a configuration describes, still to be opened with its channels.
+
+    Args:
+        config: The table `[pipeline.source]`.
+        mqtt: The agent's own broker, where the source names no other.
+
+    Raises:
+        ConfigError: A password file cannot be read.
+    """
+    if isinstance(config, ReplayConfig):
+        return ReplaySource(config.path, speed=config.speed, rate_hz=config.rate_hz, time=config.time)
+    if isinstance(config, StdinConfig):
+        return StdinSource(format=config.format, time=config.time)
+    # paho takes 12 MiB, which an agent that only publishes has anyway, and a workstation that reads recordings has not.
+    from edge_vae.connection import connection
+    from edge_vae.sources.mqtt import MqttSource
+
+    settings = connection(config.broker(mqtt), client_id=f"edge-vae-in-{os.urandom(4).hex()}")
+    return MqttSource(config.topic, settings, format=config.format, time=config.time, max_rows=config.max_rows)

@@ -1,0 +1,465 @@
+"""What every source must do, whatever it reads: one battery for all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from broker import DEADLINE_S, Mosquitto, program, wait_until
+from edge_vae.config import MqttConfig, MqttSourceConfig, ReplayConfig, StdinConfig
+from edge_vae.errors import SourceError
+from edge_vae.publish.mqtt import MqttSettings, TlsFiles
+from edge_vae.sample import Block
+from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, open_source
+from edge_vae.sources.mqtt import MqttSource
+
+NAN = math.nan
+STORED = ("a", "b", "c")
+ASKED = ("c", "a")
+VALUES = np.array([[1.5, 0, 10], [2.5, 0, 20], [3.5, 0, NAN], [4.5, 0, 40], [5.5, 0, 50]])
+TIMES = 1_583_748_873.0 + np.arange(5)
+EXPECTED = VALUES[:, [2, 0]]
+
+
+@dataclass
+class Rig:
+    """A source, and how its five samples get into it once it is open."""
+
+    source: Source
+    give: Callable[[], None] = lambda: None
+    times: np.ndarray | None = None
+    live: bool = False
+
+
+def csv_lines(*, header: bool, columns: Sequence[int] = (0, 1, 2)) -> str:
+    cells = [
+        [f"{at:.0f}", *("" if np.isnan(row[i]) else str(row[i]) for i in columns)]
+        for at, row in zip(TIMES, VALUES, strict=True)
+    ]
+    return "".join(",".join(row) + "\n" for row in ([["time", *STORED]] if header else []) + cells)
+
+
+def json_lines() -> str:
+    rows = [
+        {"time": at, **{name: None if np.isnan(value) else value for name, value in zip(STORED, row, strict=True)}}
+        for at, row in zip(TIMES, VALUES.tolist(), strict=True)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def replay_csv(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    (folder / "rows.csv").write_text(csv_lines(header=True))
+    return Rig(ReplaySource(folder / "rows.csv", speed=0), times=TIMES)
+
+
+def replay_npz(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    np.savez(folder / "rows.npz", X=VALUES, channels=np.array(STORED))
+    return Rig(ReplaySource(folder / "rows.npz", speed=0))
+
+
+def replay_parquet(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    columns = {name: pa.array([None if np.isnan(v) else v for v in VALUES[:, i]]) for i, name in enumerate(STORED)}
+    pq.write_table(
+        pa.table({"time": pa.array((TIMES * 1e6).astype("datetime64[us]")), **columns}), folder / "rows.parquet"
+    )
+    return Rig(ReplaySource(folder / "rows.parquet", speed=0), times=TIMES)
+
+
+def piped(text: str, form: str, stack: ExitStack) -> Rig:
+    reading, writing = os.pipe()
+    stack.callback(os.close, reading)
+    written = os.fdopen(writing, "w")
+    stack.callback(written.close)
+
+    def give() -> None:
+        written.write(text.rstrip("\n"))
+        written.close()
+
+    return Rig(StdinSource(format="csv" if form == "csv" else "jsonl", fd=reading), give, times=TIMES)
+
+
+def stdin_csv(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    return piped(csv_lines(header=True), "csv", stack)
+
+
+def stdin_jsonl(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    return piped(json_lines(), "jsonl", stack)
+
+
+def subscribed(text: str, form: str, folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    topic = f"sensors/{folder.name}"
+    config = MqttSourceConfig(topic=topic, format="csv" if form == "csv" else "jsonl")
+    source = open_source(config, mqtt=MqttConfig(host=broker.host, port=broker.port))
+    assert isinstance(source, MqttSource)
+    stack.callback(source.close)
+
+    def give() -> None:
+        assert source.wait_subscribed(DEADLINE_S)
+        publish(broker, topic, text)
+
+    return Rig(source, give, times=TIMES, live=True)
+
+
+def mqtt_csv(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    return subscribed(csv_lines(header=False, columns=(2, 0)), "csv", folder, stack, broker)
+
+
+def mqtt_jsonl(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    return subscribed(json_lines(), "jsonl", folder, stack, broker)
+
+
+def memory(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    blocks = [Block(EXPECTED[:2], TIMES[:2], 0), Block(EXPECTED[2:], TIMES[2:], 0)]
+    return Rig(MemorySource(blocks), times=TIMES)
+
+
+NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv]
+FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl]
+RIGS = [replay_csv, replay_npz, replay_parquet, *FED, memory]
+
+
+def publish(broker: Mosquitto, topic: str, text: str, *options: str) -> None:
+    """One message a line."""
+    command = [program("mosquitto_pub", package="mosquitto-clients"), "-h", broker.host, "-p", str(broker.port)]
+    subprocess.run(
+        [*command, "-t", topic, "-q", "1", "-l", *options], input=text.encode(), check=True, timeout=DEADLINE_S
+    )
+
+
+def settings(broker: Mosquitto, **more: str) -> MqttSettings:
+    return MqttSettings(host=broker.host, port=broker.port, client_id="sources-test", **more)
+
+
+def collect(source: Source, count: int) -> list[Block]:
+    """The blocks that hold the next samples, that many or a few more."""
+    blocks: list[Block] = []
+    deadline_s = time.monotonic() + DEADLINE_S
+    while sum(len(block.times) for block in blocks) < count:
+        assert time.monotonic() < deadline_s, f"expected {count} samples, received {blocks}"
+        blocks += source.read(0.2)
+    return blocks
+
+
+def values_of(blocks: Sequence[Block]) -> np.ndarray:
+    return np.concatenate([block.values for block in blocks])
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as started:
+        yield started
+
+
+def named(make: Callable[..., Rig]) -> str:
+    return make.__name__
+
+
+@pytest.fixture(params=RIGS, ids=named)
+def rig(request: pytest.FixtureRequest, tmp_path: Path, broker: Mosquitto) -> Iterator[Rig]:
+    with ExitStack() as stack:
+        made: Rig = request.param(tmp_path, stack, broker)
+        yield made
+        made.source.close()
+
+
+@pytest.mark.broker
+class TestContract:
+    def test_every_sample_arrives_in_order_with_the_channels_in_the_order_asked_for(self, rig: Rig) -> None:
+        rig.source.open(ASKED)
+        rig.give()
+
+        np.testing.assert_array_equal(values_of(collect(rig.source, 5)), EXPECTED)
+
+    def test_samples_have_their_recorded_time_or_none(self, rig: Rig) -> None:
+        rig.source.open(ASKED)
+        rig.give()
+
+        times = np.concatenate([block.times for block in collect(rig.source, 5)])
+        np.testing.assert_array_equal(times, np.full(5, NAN) if rig.times is None else rig.times)
+
+    def test_only_the_first_block_starts_a_session(self, rig: Rig) -> None:
+        rig.source.open(ASKED)
+        rig.give()
+
+        first, *rest = collect(rig.source, 5)
+        assert first.starts_session
+        assert not any(block.starts_session for block in rest)
+
+    def test_blocks_say_when_they_arrived(self, rig: Rig) -> None:
+        before = time.monotonic_ns()
+        rig.source.open(ASKED)
+        rig.give()
+
+        arrived = [block.arrived_ns for block in collect(rig.source, 5)]
+        assert before <= arrived[0]
+        assert arrived == sorted(arrived)
+        assert arrived[-1] <= time.monotonic_ns()
+
+    def test_samples_are_counted_and_nothing_is_lost_or_malformed(self, rig: Rig) -> None:
+        rig.source.open(ASKED)
+        rig.give()
+        collect(rig.source, 5)
+
+        assert (rig.source.samples, rig.source.dropped, rig.source.malformed) == (5, 0, 0)
+
+    def test_a_source_that_ends_is_exhausted_and_one_that_does_not_is_silent(self, rig: Rig) -> None:
+        rig.source.open(ASKED)
+        rig.give()
+        assert not rig.source.exhausted
+        collect(rig.source, 5)
+
+        assert rig.source.read(0) == []
+        assert rig.source.exhausted is not rig.live
+
+    @pytest.mark.parametrize("rig", FED, ids=named, indirect=True)
+    def test_reading_before_anything_came_returns_nothing(self, rig: Rig) -> None:
+        rig.source.open(ASKED)
+
+        assert rig.source.read(0) == []
+        assert rig.source.read(0.01) == []
+        assert not rig.source.exhausted
+
+    def test_closing_twice_is_no_error_and_opening_again_starts_a_session(self, rig: Rig) -> None:
+        rig.source.open(ASKED)
+        rig.source.close()
+        rig.source.close()
+        rig.source.open(ASKED)
+        rig.give()
+
+        blocks = collect(rig.source, 5)
+        assert blocks[0].starts_session
+        np.testing.assert_array_equal(values_of(blocks), EXPECTED)
+
+    @pytest.mark.parametrize("rig", NAMED, ids=named, indirect=True)
+    def test_a_channel_that_named_columns_lack_is_an_error(self, rig: Rig) -> None:
+        with pytest.raises(SourceError, match=r"flow"):
+            open_and_read(rig)
+
+
+def open_and_read(rig: Rig) -> None:
+    rig.source.open(["a", "flow"])
+    rig.give()
+    collect(rig.source, 1)
+
+
+def test_memory_begins_again_when_it_is_endless() -> None:
+    source = MemorySource([Block(EXPECTED, TIMES, 0)], endless=True)
+    source.open(ASKED)
+    blocks = collect(source, 15)
+
+    assert [block.starts_session for block in blocks] == [True, True, True]
+    assert not source.exhausted
+
+
+def test_memory_without_blocks_is_silent_when_it_is_endless() -> None:
+    source = MemorySource([], endless=True)
+    source.open(ASKED)
+
+    assert source.read(0.01) == []
+    assert not source.exhausted
+    source.close()
+    assert source.read(DEADLINE_S) == []
+
+
+def test_memory_refuses_blocks_of_other_channels() -> None:
+    with pytest.raises(ValueError, match="expected blocks of 3 channels, received one of 2"):
+        MemorySource([Block(EXPECTED, TIMES, 0)]).open(STORED)
+
+
+def test_stdin_gives_rows_as_their_lines_end() -> None:
+    reading, writing = os.pipe()
+    try:
+        source = StdinSource(format="csv", fd=reading)
+        source.open(["a"])
+        os.write(writing, b"a\n1\n2")
+        assert values_of(collect(source, 1)).tolist() == [[1.0]]
+        assert source.read(0) == []
+
+        os.write(writing, b"5\n")
+        assert values_of(collect(source, 1)).tolist() == [[25.0]]
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+def test_stdin_keeps_its_header_when_it_is_opened_again() -> None:
+    reading, writing = os.pipe()
+    try:
+        source = StdinSource(format="csv", fd=reading)
+        source.open(["a"])
+        os.write(writing, b"a\n1\n")
+        collect(source, 1)
+        source.close()
+
+        source.open(["a"])
+        os.write(writing, b"2\n")
+        [block] = collect(source, 1)
+        assert block.values.tolist() == [[2.0]]
+        assert block.starts_session
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+def test_stdin_that_ends_before_a_header_is_an_error() -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    try:
+        source = StdinSource(format="csv", fd=reading)
+        source.open(["a"])
+        with pytest.raises(SourceError, match="standard input is empty"):
+            source.read(DEADLINE_S)
+        assert source.exhausted
+    finally:
+        os.close(reading)
+
+
+def test_a_flood_that_holds_no_row_does_not_hold_the_reader() -> None:
+    with open("/dev/zero", "rb") as zeros:  # noqa: PTH123 (a file descriptor is wanted)
+        source = StdinSource(fd=zeros.fileno())
+        source.open(["a"])
+
+        assert source.read(0.05) == []
+
+
+def test_the_configuration_chooses_the_source(tmp_path: Path) -> None:
+    assert isinstance(open_source(ReplayConfig(path=tmp_path), mqtt=MqttConfig()), ReplaySource)
+    assert isinstance(open_source(StdinConfig(), mqtt=MqttConfig()), StdinSource)
+
+
+def refuse(server: socket.socket) -> None:
+    """Take one MQTT 3.1.1 connection, and refuse its subscription; mosquitto's access rules grant them all."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1024)
+        connection.sendall(b"\x20\x02\x00\x00")
+        subscribe = connection.recv(1024)
+        connection.sendall(b"\x90\x03" + subscribe[2:4] + b"\x80")
+        connection.recv(1024)
+
+
+@pytest.mark.broker
+class TestMqtt:
+    def test_rows_that_nobody_reads_push_out_the_oldest_and_are_counted(self, broker: Mosquitto) -> None:
+        source = MqttSource("flood", settings(broker), format="csv", max_rows=10)
+        source.open(["a"])
+        try:
+            assert source.wait_subscribed(DEADLINE_S)
+            publish(broker, "flood", "".join(f"{i}\n" for i in range(25)))
+            publish(broker, "flood", "99\n")
+            wait_until(lambda: source.dropped >= 16, "the excess is dropped")
+
+            assert values_of(collect(source, 10)).ravel().tolist() == [*range(16, 25), 99]
+            assert (source.dropped, source.samples) == (16, 10)
+        finally:
+            source.close()
+
+    def test_it_opens_without_a_broker_and_reads_once_there_is_one(self, tmp_path: Path) -> None:
+        late = Mosquitto(tmp_path)
+        source = MqttSource("t", settings(late), format="csv", max_rows=10)
+        source.open(["a"])
+        try:
+            assert source.read(0) == []
+            with late:
+                assert source.wait_subscribed(DEADLINE_S)
+                publish(late, "t", "1\n")
+                assert values_of(collect(source, 1)).tolist() == [[1.0]]
+        finally:
+            source.close()
+
+    def test_it_subscribes_again_when_the_broker_comes_back(self, tmp_path: Path) -> None:
+        with Mosquitto(tmp_path) as broker:
+            source = MqttSource("t", settings(broker), format="csv", max_rows=10)
+            source.open(["a"])
+            try:
+                assert source.wait_subscribed(DEADLINE_S)
+                publish(broker, "t", "1\n")
+                assert collect(source, 1)[0].starts_session
+                broker.kill()
+                wait_until(lambda: not source.wait_subscribed(0), "the source notices")
+                broker.start()
+                assert source.wait_subscribed(DEADLINE_S)
+                publish(broker, "t", "2\n")
+                [block] = collect(source, 1)
+                assert block.values.tolist() == [[2.0]]
+                assert not block.starts_session, "the machine did not start anew, only the network"
+            finally:
+                source.close()
+
+    def test_a_retained_message_is_no_new_reading(self, broker: Mosquitto) -> None:
+        publish(broker, "kept", "1\n", "-r")
+        source = MqttSource("kept", settings(broker), format="csv", max_rows=10)
+        source.open(["a"])
+        try:
+            assert source.wait_subscribed(DEADLINE_S)
+            publish(broker, "kept", "2\n", "-r")
+
+            assert values_of(collect(source, 1)).tolist() == [[2.0]]
+            assert source.dropped == 1
+        finally:
+            source.close()
+
+    def test_a_refused_subscription_is_an_error(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=refuse, args=(server,), daemon=True).start()
+            refusing = MqttSettings(
+                host="127.0.0.1",
+                port=server.getsockname()[1],
+                client_id="t",
+                protocol=311,
+                connect_timeout_s=DEADLINE_S,
+            )
+            source = MqttSource("t", refusing, max_rows=10)
+            source.open(["a"])
+            try:
+                with pytest.raises(SourceError, match="subscribing: expected leave to subscribe, received Unspecified"):
+                    source.read(DEADLINE_S)
+            finally:
+                source.close()
+
+    def test_a_password_is_sent(self, tmp_path: Path) -> None:
+        passwords = tmp_path / "passwords"
+        tool = program("mosquitto_passwd", package="mosquitto")
+        subprocess.run([tool, "-b", "-c", str(passwords), "reader", "s3cret"], check=True, timeout=DEADLINE_S)
+        with Mosquitto(tmp_path, extra=f"allow_anonymous false\npassword_file {passwords}") as broker:
+            for password, granted in (("s3cret", True), ("wrong", False)):
+                source = MqttSource("t", settings(broker, username="reader", password=password), max_rows=10)
+                source.open(["a"])
+                try:
+                    assert source.wait_subscribed(DEADLINE_S if granted else 0.2) is granted
+                finally:
+                    source.close()
+
+    def test_files_that_are_no_certificates_are_an_error(self, tmp_path: Path) -> None:
+        ca_file = tmp_path / "ca.pem"
+        ca_file.write_text("not a certificate")
+        broken = MqttSettings(host="127.0.0.1", port=8883, client_id="t", tls=TlsFiles(ca_file=ca_file))
+
+        with pytest.raises(SourceError, match=r"topic t at 127\.0\.0\.1: TLS: expected a CA"):
+            MqttSource("t", broken, max_rows=10).open(["a"])
+
+    def test_a_broker_that_hangs_is_given_up_and_tried_again(self, tmp_path: Path) -> None:
+        with Mosquitto(tmp_path) as broker:
+            broker.freeze()
+            source = MqttSource("t", replace(settings(broker), connect_timeout_s=0.1), max_rows=10)
+            source.open(["a"])
+            try:
+                assert not source.wait_subscribed(0.3)
+                broker.thaw()
+                assert source.wait_subscribed(DEADLINE_S)
+            finally:
+                source.close()

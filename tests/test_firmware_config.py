@@ -1,0 +1,276 @@
+"""Every file of firmware_config is parsed or started by the program it is for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from broker import ADDRESS, DEADLINE_S, Mosquitto, Subscriber, free_port, program, wait_until
+from edge_vae import config
+from edge_vae.event import Channel, encode, notice
+from edge_vae.stamp import Stamp
+from edge_vae.topics import Topics
+
+FOLDER = Path(__file__).parents[1] / "firmware_config"
+UNIT = FOLDER / "systemd" / "edge-vae-agent.service"
+DROP_IN = FOLDER / "systemd" / "drop-ins" / "mqtt-password.conf"
+AGENT_TOML = FOLDER / "edge-vae" / "agent.toml"
+BROKER_CONF = FOLDER / "mosquitto" / "edge-vae.conf"
+DURABLE = FOLDER / "subscribers" / "durable.sh"
+SCADA = FOLDER / "subscribers" / "scada.py"
+FILES = {UNIT, DROP_IN, AGENT_TOML, BROKER_CONF, DURABLE, SCADA}
+CERTIFICATES = Path(__file__).parent / "edge" / "tls"
+MAX_EXPOSURE = 1.5
+OFFLINE_SINCE = 250
+"""The version of systemd whose `systemd-analyze security` can look at a file."""
+EVENT_TOPIC = Topics("edge-vae", "plant-1", "gateway-1").event("pump-3")
+
+
+def test_every_file_is_tested_here() -> None:
+    assert {path for path in FOLDER.rglob("*") if path.is_file() and "__pycache__" not in path.parts} == FILES
+
+
+# systemd
+
+
+def analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [program("systemd-analyze", package="systemd"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit and its drop-in, with a program that exists: systemd-analyze looks for it."""
+    text = UNIT.read_text().replace("/opt/edge-vae/bin/edge-vae", sys.executable)
+    assert sys.executable in text
+    path = tmp_path / UNIT.name
+    path.write_text(text)
+    drop_ins = tmp_path / f"{UNIT.name}.d"
+    drop_ins.mkdir()
+    shutil.copy(DROP_IN, drop_ins)
+    return path
+
+
+def test_systemd_accepts_unit_and_drop_in_without_a_word(unit: Path) -> None:
+    verified = analyze("verify", str(unit))
+    assert (verified.returncode, verified.stderr, verified.stdout) == (0, "", "")
+
+
+def test_a_misspelt_setting_would_be_noticed(unit: Path) -> None:
+    for path in (unit, *unit.with_name(f"{unit.name}.d").iterdir()):
+        sound = path.read_text()
+        path.write_text(sound.replace("[Service]", "[Service]\nLoadCredentials=x"))
+        assert "LoadCredentials" in analyze("verify", str(unit)).stderr
+        path.write_text(sound)
+
+
+def test_unit_is_hardened(unit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    systemd = int(re.search(r"systemd (\d+)", analyze("--version").stdout)[1])
+    if systemd < OFFLINE_SINCE:
+        pytest.skip(f"systemd {systemd} cannot judge a file, {OFFLINE_SINCE} and later can")
+    judged = analyze("security", "--offline=true", "--no-pager", str(unit))
+    exposure = float(re.search(r"Overall exposure level for .*: ([\d.]+)", judged.stdout)[1])
+    with capsys.disabled():
+        print(f"\nsystemd-analyze security: exposure {exposure}, at most {MAX_EXPOSURE}")  # noqa: T201 (a figure to see)
+    assert exposure <= MAX_EXPOSURE, judged.stdout
+
+
+def test_unit_never_restarts_on_a_wrong_configuration() -> None:
+    settings = dict(line.split("=", 1) for line in UNIT.read_text().splitlines() if re.match(r"\w+=", line))
+    assert settings["RestartPreventExitStatus"] == str(config.ConfigError.exit_status)
+    assert (settings["Restart"], settings["Type"]) == ("always", "notify")
+
+
+# agent.toml
+
+
+def test_example_configuration_loads() -> None:
+    loaded = config.read_config(AGENT_TOML)
+    assert loaded.node.site == "plant-1"
+    assert [type(pipeline.source) for pipeline in loaded.pipelines] == [config.MqttSourceConfig]
+
+
+def test_every_setting_that_is_commented_out_can_be_uncommented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mqtt.pass").write_text("secret\n")
+    (tmp_path / "ca.pem").write_text("a certificate\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    uncommented = tmp_path / "agent.toml"
+    uncommented.write_text(re.sub(r"^#(?=\S)", "", AGENT_TOML.read_text(), flags=re.MULTILINE))
+    loaded = config.read_config(uncommented)
+    assert [type(pipeline.source) for pipeline in loaded.pipelines] == [config.MqttSourceConfig, config.ReplayConfig]
+    assert config.read_password(loaded.mqtt) == "secret"
+
+
+def test_what_the_example_shows_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = config.read_config(AGENT_TOML)
+    assert loaded.outbox == config.OutboxConfig()
+    assert loaded.mqtt == config.MqttConfig()
+    shown = dict(re.findall(r"^#(\w+) = (\S+)", AGENT_TOML.read_text(), flags=re.MULTILINE))
+    assert shown["base_topic"].strip('"') == loaded.mqtt.base_topic
+    assert int(shown["protocol"]) == loaded.mqtt.protocol
+
+
+# mosquitto
+
+
+@dataclass
+class Installed:
+    """A broker set up as Debian does it, with our file in conf.d; only ports and places are the test's own."""
+
+    folder: Path
+    changes: dict[str, str] = field(default_factory=dict)
+    host: str = ADDRESS
+    port: int = field(default_factory=free_port)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Until the end of the block, where it gets a SIGTERM."""
+        command = [program("mosquitto", package="mosquitto"), "-c", str(self._configuration())]
+        with (self.folder / "log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+            try:
+                wait_until(lambda: self._accepts(process), "the broker accepts connections")
+                yield
+            finally:
+                process.terminate()
+
+    def _configuration(self) -> Path:
+        ours, main = self.folder / "conf.d" / BROKER_CONF.name, self.folder / "mosquitto.conf"
+        ours.parent.mkdir(exist_ok=True)
+        text = BROKER_CONF.read_text()
+        for old, new in {"listener 1883": f"listener {self.port}", **self.changes}.items():
+            assert old in text
+            text = text.replace(old, new)
+        ours.write_text(text)
+        user = f"user {pwd.getpwuid(os.getuid()).pw_name}" if os.getuid() == 0 else ""
+        debian = ["persistence true", f"persistence_location {self.folder}/", "log_dest stderr", user]
+        main.write_text("\n".join([*debian, f"include_dir {ours.parent}", ""]))
+        return main
+
+    def _accepts(self, process: subprocess.Popen[bytes]) -> bool:
+        assert process.poll() is None, (self.folder / "log").read_text()
+        try:
+            socket.create_connection((self.host, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+def where(broker: Installed | Mosquitto) -> list[str]:
+    return ["-h", broker.host, "-p", str(broker.port)]
+
+
+def client(name: str, *words: str) -> bytes:
+    """What mosquitto_sub or mosquitto_pub prints."""
+    command = [program(name, package="mosquitto-clients"), *words]
+    return subprocess.run(command, check=True, timeout=DEADLINE_S, stdout=subprocess.PIPE).stdout
+
+
+def publish(broker: Installed | Mosquitto, topic: str, payload: bytes, *options: str) -> None:
+    client("mosquitto_pub", *where(broker), "-q", "1", "-t", topic, "-m", payload.decode(), *options)
+
+
+def event(kind: str, event_id: str) -> bytes:
+    stamp = Stamp(
+        event_id=event_id, time="2026-03-01T00:00:00.000000Z", time_quality="synchronised", boot_id="b", monotonic_ns=5
+    )
+    plain = notice("store_reset", asset="pump-3", seq=1, dropped=None, stamp=stamp)
+    channels = tuple(Channel(name=name, share=None, value=None, expected=None) for name in ("Current", "Pressure"))
+    return encode(msgspec.structs.replace(plain, event=kind, channels=channels))
+
+
+RAISED = event("raised", "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+CLEARED = event("cleared", "01BX5ZZKBKACTAV9WEVGEMMVRZ")
+
+
+@pytest.mark.broker
+def test_broker_keeps_states_through_a_restart(tmp_path: Path) -> None:
+    broker = Installed(tmp_path)
+    with broker.running():
+        publish(broker, "edge-vae/plant-1/gateway-1/pump-3/state", b"kept", "-r")
+    with broker.running(), Subscriber(broker, "edge-vae/#") as subscriber:
+        assert [message.payload for message in subscriber.wait_for_count(1)] == [b"kept"]
+
+
+@pytest.mark.broker
+def test_broker_cannot_be_reached_from_the_network(tmp_path: Path) -> None:
+    broker = Installed(tmp_path)
+    with broker.running(), socket.socket() as elsewhere:
+        # All of 127/8 is this machine; the listener is bound to one address of it.
+        assert elsewhere.connect_ex(("127.0.0.2", broker.port)) == errno.ECONNREFUSED
+
+
+@pytest.mark.broker
+def test_network_listener_wants_certificate_and_user(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwd"
+    subprocess.run(
+        [program("mosquitto_passwd", package="mosquitto"), "-b", "-c", str(passwords), "scada", "secret"],
+        check=True, timeout=DEADLINE_S, capture_output=True,
+    )  # fmt: skip
+    tls_port = free_port()
+    changes = {
+        "#listener 8883": f"listener {tls_port} {ADDRESS}",
+        "#per_listener_settings": "per_listener_settings",
+        "#certfile /etc/mosquitto/certs/server.pem": f"certfile {CERTIFICATES / 'server.pem'}",
+        "#keyfile /etc/mosquitto/certs/server.key": f"keyfile {CERTIFICATES / 'server.key'}",
+        "#password_file /etc/mosquitto/passwd": f"password_file {passwords}",
+    }
+    secure = ["-h", ADDRESS, "-p", str(tls_port), "--cafile", str(CERTIFICATES / "ca.pem"), "-t", "x", "-E"]
+    broker = Installed(tmp_path, changes)
+    with broker.running():
+        client("mosquitto_sub", *secure, "-u", "scada", "-P", "secret")
+        with pytest.raises(subprocess.CalledProcessError):
+            client("mosquitto_sub", *secure)
+        client("mosquitto_sub", *where(broker), "-t", "x", "-E")
+
+
+# subscribers
+
+
+@pytest.mark.broker
+def test_durable_subscriber_gets_what_came_while_it_and_the_broker_were_away(tmp_path: Path) -> None:
+    broker = Installed(tmp_path)
+
+    def durable(*words: str) -> str:
+        command = [str(DURABLE), *where(broker), *words]
+        return subprocess.run(command, check=True, timeout=DEADLINE_S, capture_output=True, text=True).stdout
+
+    with broker.running():
+        durable("-E")
+        publish(broker, EVENT_TOPIC, RAISED)
+    with broker.running():
+        assert durable("-C", "1") == f"{EVENT_TOPIC} {RAISED.decode()}\n"
+
+
+@pytest.mark.broker
+def test_scada_prints_an_event_that_comes_twice_once(tmp_path: Path) -> None:
+    printed, errors = tmp_path / "printed", tmp_path / "errors"
+    with Mosquitto(tmp_path) as broker, printed.open("wb") as out, errors.open("wb") as err:
+        command = [sys.executable, str(SCADA), broker.host, str(broker.port)]
+        with subprocess.Popen(command, stdout=out, stderr=err) as scada:
+            try:
+                wait_until(lambda: b"Sending SUBACK to scada" in broker.log.read_bytes(), "the program has subscribed")
+                for payload in (RAISED, RAISED, b"not json", b"{}", CLEARED):
+                    publish(broker, EVENT_TOPIC, payload)
+                wait_until(lambda: "cleared" in printed.read_text(), "the last event is printed")
+            finally:
+                scada.terminate()
+    assert printed.read_text().splitlines() == [
+        "2026-03-01T00:00:00.000000Z pump-3 raised warning Current, Pressure",
+        "2026-03-01T00:00:00.000000Z pump-3 cleared warning Current, Pressure",
+    ]
+    assert errors.read_text().count("not an event") == 2

@@ -1,0 +1,88 @@
+# make demo, make test, make check, make bench. Everything needed is set up on the first run.
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench programs runtimes
+
+BIN := .venv/bin
+PIP_INSTALL := -m pip --disable-pip-version-check install -qq
+# What goes into the wheel: the two gateway environments must never test an older state than the checkout's.
+SOURCES := $(shell find edge train converters firmware_config -type f -not -path '*/__pycache__/*') README.md LICENSE
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+demo: .venv/.ready-to-run ## the whole way on this machine: data, training, int8, broker, agent, alarms
+	@$(BIN)/edge-vae demo
+
+test: programs runtimes check ## everything that is checked, and all tests
+	@$(BIN)/pytest
+
+check: .venv/.ready-to-develop ## format, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/mypy firmware_config/subscribers
+	@$(BIN)/lint-imports
+
+bench: .venv/.ready-to-develop ## every benchmark, one table each
+	@found=; for file in benchmarks/*.py; do test -e "$$file" || continue; \
+	  found=yes; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done; \
+	test -n "$$found" || echo "There is no benchmark in benchmarks/ yet."
+
+# What tests run that pip cannot install. sbin is where Debian keeps the broker, and not on every user's PATH.
+programs:
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin"; missing=; \
+	for pair in mosquitto:mosquitto mosquitto_sub:mosquitto-clients systemd-analyze:systemd; do \
+	  command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	test -n "$$missing" || exit 0; \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  echo "Installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \
+	  log=$$(apt-get -qq update 2>&1 && apt-get -qq install -y --no-install-recommends $$missing 2>&1) && exit 0; \
+	  echo "$$log"; fi; \
+	echo "Tests that need them will fail. Install them with: sudo apt-get install$$missing"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "$(PYTHON) is not Python 3.10 or later: $$($(PYTHON) --version 2>&1). Name one with: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments. Install what is missing: sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.ready-to-run: pyproject.toml | $(BIN)/python
+	@echo "Installing edge-vae with TensorFlow into .venv; takes minutes, once"
+	@$(BIN)/python $(PIP_INSTALL) -e '.[all]'
+	@touch $@
+
+.venv/.ready-to-develop: pyproject.toml | $(BIN)/python
+	@echo "Installing edge-vae with TensorFlow and the tools for development into .venv; takes minutes, once"
+	@$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
+	@touch $@ .venv/.ready-to-run
+
+# A gateway has one of two TFLite runtimes, and neither of them can be tested beside TensorFlow.
+runtimes: .venv-device/.ready .venv-tflite/.ready
+
+.venv/wheel/.built: $(SOURCES) .venv/.ready-to-develop
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip --disable-pip-version-check wheel -qq --no-deps --no-build-isolation --wheel-dir $(@D) .
+	@touch $@
+
+.venv-device/.ready: .venv/wheel/.built
+	@echo "Installing what a gateway gets into .venv-device"
+	@test -x .venv-device/bin/python || $(BIN)/python -m venv .venv-device
+	@.venv-device/bin/python -m pip uninstall -qq --yes edge-vae
+	@.venv-device/bin/python $(PIP_INSTALL) .venv/wheel/*.whl
+	@touch $@
+
+# The same with the older runtime in LiteRT's place; it has no wheels for Python 3.12 and later, where its tests say so.
+.venv-tflite/.ready: .venv/wheel/.built
+	@test -x .venv-tflite/bin/python || $(BIN)/python -m venv .venv-tflite
+	@if .venv-tflite/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
+	  echo "Installing a gateway with tflite-runtime into .venv-tflite" && \
+	  $(BIN)/python -c "from importlib.metadata import requires; print(*(line for line in requires('edge-vae') \
+	    if 'extra ==' not in line and 'litert' not in line), sep='\n')" >.venv-tflite/requirements.txt && \
+	  .venv-tflite/bin/python -m pip uninstall -qq --yes edge-vae && \
+	  .venv-tflite/bin/python $(PIP_INSTALL) 'tflite-runtime==2.14.*' 'numpy<2' -r .venv-tflite/requirements.txt && \
+	  .venv-tflite/bin/python $(PIP_INSTALL) --no-deps .venv/wheel/*.whl; fi
+	@touch $@

@@ -1,0 +1,149 @@
+"""Model bytes to a function from windows to outputs: LiteRT first, tflite-runtime second. int8 lives only here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_vae.errors import InferenceError
+
+__all__ = ["Outputs", "Runtime", "TFLiteRuntime", "runtime_name"]
+
+Outputs = dict[str, NDArray[np.float32]]
+"""Output name to array (windows, ...), in real numbers whatever the model computes in."""
+
+_RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+
+
+class Runtime(Protocol):
+    """A model that runs."""
+
+    def __call__(self, windows: NDArray[np.float32]) -> Outputs:
+        """Outputs for scaled and clipped windows (windows, length, channels)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """One input or output of the interpreter: real = (stored - zero_point) * step; step 0 for a float tensor."""
+
+    index: int
+    dtype: np.dtype[Any]
+    step: float
+    zero_point: int
+
+    @classmethod
+    def of(cls, details: dict[str, Any]) -> _Tensor:
+        step, zero_point = details["quantization"]
+        return cls(int(details["index"]), np.dtype(details["dtype"]), float(step), int(zero_point))
+
+    def stored(self, real: NDArray[np.float32]) -> NDArray[Any]:
+        if not self.step:
+            return real.astype(self.dtype, copy=False)
+        limits = np.iinfo(self.dtype)
+        return np.asarray(
+            np.clip(np.rint(real / self.step) + self.zero_point, limits.min, limits.max).astype(self.dtype)
+        )
+
+    def real(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        if not self.step:
+            return stored.astype(np.float32, copy=False)
+        return np.asarray((stored.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.step))
+
+
+class TFLiteRuntime:
+    """A TFLite model of batch 1 in whichever interpreter is installed.
+
+    Args:
+        model: The flatbuffer.
+        outputs: Name of each wanted output to the name of its tensor in the model.
+        threads: Threads of the interpreter.
+
+    Raises:
+        InferenceError: No interpreter is installed, or it refuses the model, or the model lacks a tensor.
+    """
+
+    def __init__(self, model: bytes, *, outputs: dict[str, str], threads: int = 1) -> None:
+        self.name, interpreter_class = _interpreter_class()
+        try:
+            with _silenced():
+                self._interpreter = interpreter_class(model_content=model, num_threads=threads)
+                self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            what = f"{self.name} refuses the model"
+            raise InferenceError(what, expected="a TFLite flatbuffer it can run", received=str(error)) from error
+        inputs = self._interpreter.get_input_details()
+        found = {str(details["name"]): details for details in self._interpreter.get_output_details()}
+        if len(inputs) != 1 or not set(outputs.values()) <= set(found):
+            raise InferenceError(
+                "the model's inputs and outputs are not those of a scoring graph",
+                expected=f"one input and the outputs {', '.join(outputs.values())}",
+                received=f"{len(inputs)} inputs and the outputs {', '.join(found)}",
+            )
+        self._input = _Tensor.of(inputs[0])
+        self.input_shape: tuple[int, ...] = tuple(int(n) for n in inputs[0]["shape"][1:])
+        self._outputs = {name: _Tensor.of(found[tensor]) for name, tensor in outputs.items()}
+
+    def __call__(self, windows: NDArray[np.float32]) -> Outputs:
+        """Outputs for scaled and clipped windows (windows, length, channels), one invocation each."""
+        stored = self._input.stored(windows)
+        collected: dict[str, list[NDArray[Any]]] = {name: [] for name in self._outputs}
+        interpreter, index = self._interpreter, self._input.index
+        for i in range(len(stored)):
+            interpreter.set_tensor(index, stored[i : i + 1])
+            interpreter.invoke()
+            for name, tensor in self._outputs.items():
+                collected[name].append(interpreter.get_tensor(tensor.index))
+        return {name: self._joined(name, pieces) for name, pieces in collected.items()}
+
+    def _joined(self, name: str, pieces: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        if not pieces:
+            return np.empty((0, *self.input_shape), np.float32)
+        return self._outputs[name].real(np.concatenate(pieces))
+
+
+def runtime_name() -> str:
+    """Name of the interpreter that would be used.
+
+    Raises:
+        InferenceError: None is installed.
+    """
+    return _interpreter_class()[0]
+
+
+def _interpreter_class() -> tuple[str, Callable[..., Any]]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for module in _RUNTIMES:
+        try:
+            if module == "ai_edge_litert":
+                from ai_edge_litert.interpreter import Interpreter
+            else:
+                from tflite_runtime.interpreter import Interpreter
+        except ImportError:
+            continue
+        return module, Interpreter
+    raise InferenceError(
+        "no TFLite interpreter",
+        expected="ai-edge-litert (x86-64, aarch64) or tflite-runtime (armv7l, Python <= 3.11)",
+        received="neither",
+        action="Install one with: pip install ai-edge-litert",
+    )
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep the interpreter's greeting off standard error; what goes wrong comes as an exception."""
+    kept, quiet = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(quiet, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(quiet)

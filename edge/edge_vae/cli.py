@@ -6,17 +6,20 @@ never imports upwards. Heavy imports happen inside a command.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import click
 
 from edge_vae import __version__
-from edge_vae.errors import EdgeVaeError, MissingExtraError
+from edge_vae.errors import EX_CONFIG, ConfigError, EdgeVaeError, MissingExtraError
 
 __all__ = ["commands", "main"]
 
@@ -50,6 +53,145 @@ def commands(debug: bool) -> None:  # noqa: FBT001 (click passes options by keyw
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
     )
+
+
+CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@commands.command("run")
+@click.option("--config", "file", required=True, type=CONFIG_FILE, help="agent.toml")
+@click.option("--once", is_flag=True, help="End when every finite source is exhausted and the outbox is empty.")
+def run_agent(file: Path, once: bool) -> int:  # noqa: FBT001 (click passes options by keyword)
+    """Run the agent: read sensors, score, publish alarms.
+
+    Example: edge-vae run --config agent.toml
+    """
+    from edge_vae import agent
+    from edge_vae.config import read_config
+
+    return agent.run(read_config(file), file, once=once)
+
+
+@commands.command("check-config")
+@click.argument("file", type=CONFIG_FILE)
+@click.option("--online", is_flag=True, help="Also load the bundles, open the sources and reach the broker.")
+def check_config(file: Path, online: bool) -> int:  # noqa: FBT001 (click passes options by keyword)
+    """Validate agent.toml without starting: every problem with its line.
+
+    Example: edge-vae check-config agent.toml --online
+    """
+    from edge_vae.config import missing_files, read_config
+
+    try:
+        config = read_config(file)
+        problems = missing_files(config, file)
+    except ConfigError as error:
+        problems = list(error.problems)
+    for problem in problems:
+        click.echo(f"{file}:{problem.line}: {problem.key}: {problem.message}")
+    if problems:
+        return EX_CONFIG
+    if online:
+        from edge_vae.online import try_online
+
+        for line in try_online(config):
+            click.echo(line)
+    click.echo(f"{file}: {len(config.pipelines)} pipelines, no problem found")
+    return 0
+
+
+@commands.group("config")
+def config_group() -> None:
+    """Show what is in force, or a JSON Schema for editors."""
+
+
+@config_group.command("show")
+@click.argument("file", type=CONFIG_FILE)
+@click.option("--effective", is_flag=True, help="With every default filled in; without it, the file as it is.")
+def config_show(file: Path, effective: bool) -> None:  # noqa: FBT001 (click passes options by keyword)
+    """Print agent.toml after a check. Example: edge-vae config show --effective agent.toml"""
+    from edge_vae import config
+
+    checked = config.read_config(file)
+    click.echo(config.effective(checked) if effective else file.read_text("utf-8"), nl=False)
+
+
+@config_group.command("schema")
+def config_schema() -> None:
+    """Print a JSON Schema of agent.toml. Example: edge-vae config schema > agent.schema.json"""
+    from edge_vae import config
+
+    click.echo(json.dumps(config.schema(), indent=1))
+
+
+@commands.command()
+@click.argument("bundle", type=CONFIG_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def inspect(bundle: Path, as_json: bool) -> None:  # noqa: FBT001 (click passes options by keyword)
+    """Say what a BUNDLE is: channels, window, operators, sizes, threshold, parity.
+
+    Example: edge-vae inspect pump.evb
+    """
+    from edge_vae import describe
+    from edge_vae.bundle import Bundle
+
+    read = Bundle.read(bundle)
+    click.echo(json.dumps(describe.document(read), indent=1) if as_json else describe.text(read))
+
+
+@commands.command()
+@click.option(
+    "--config", "file", type=CONFIG_FILE, help="agent.toml: its state directory and first bundle are examined."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def doctor(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click passes options by keyword)
+    """Examine this machine: runtime, interpreter really built, clock, disk, permissions.
+
+    Example: edge-vae doctor --config agent.toml
+    """
+    from edge_vae.config import default_state_dir, read_config
+    from edge_vae.doctor import examine
+
+    config = read_config(file) if file else None
+    checks = examine(
+        state_dir=config.node.state_dir if config else default_state_dir(),
+        bundle=config.pipelines[0].bundle if config else None,
+    )
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+    else:
+        marks = {True: "ok", None: "note", False: "FAILED"}
+        for check in checks:
+            advice = f". {check.advice}" if check.advice else ""
+            click.echo(f"{marks[check.ok]:<7}{check.name:<14}{check.found}{advice}")
+    return 1 if any(check.ok is False for check in checks) else 0
+
+
+@commands.command()
+@click.option("--config", "file", type=CONFIG_FILE, help="agent.toml, for the broker and the base topic.")
+@click.option("--host", help="The broker. [default: what the file says, else 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Its port. [default: what the file says, else 1883]")
+@click.option("--base-topic", help="First level of every topic. [default: what the file says, else edge-vae]")
+@click.option("--once", is_flag=True, help="Print the present state of every asset and end.")
+def watch(file: Path | None, host: str | None, port: int | None, base_topic: str | None, once: bool) -> None:  # noqa: FBT001
+    """Show the state of every asset in the terminal.
+
+    Example: edge-vae watch --host broker.plant
+    """
+    import msgspec
+
+    from edge_vae import watch as watching
+    from edge_vae.config import MqttConfig, read_config
+    from edge_vae.connection import connection
+
+    mqtt = read_config(file).mqtt if file else MqttConfig()
+    given = {"host": host, "port": port, "base_topic": base_topic}
+    mqtt = msgspec.structs.replace(mqtt, **{name: value for name, value in given.items() if value is not None})
+    settings = connection(mqtt, client_id=f"edge-vae-watch-{os.urandom(4).hex()}")
+    if once:
+        click.echo(watching.snapshot(settings, base_topic=mqtt.base_topic).render())
+    else:
+        watching.watch(settings, base_topic=mqtt.base_topic, out=sys.stdout)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,191 @@
+"""Sessions to training and held-out windows, by the device's own rules for baselines, segments and windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_vae.errors import TrainingError
+from edge_vae.sample import FloatArray
+from edge_vae.scale import Baseline, Scaler, trimmed_mean
+from edge_vae.window import segment_starts, sliding
+from edge_vae_train.data import Recording, Session
+
+__all__ = ["Prepared", "prepare"]
+
+HELD_OUT_EVERY = 5
+"""Every fifth block of windows is held out, so they come from all sessions and times."""
+_BLOCKS_WANTED = 10
+_GAPS_PER_BLOCK = 10
+_CONSTANT = 1e-9
+"""A spread below this part of the channel's magnitude is rounding, not signal."""
+
+Windows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a model is trained and calibrated on.
+
+    Attributes:
+        scaler: The model's scaler.
+        training: (windows, length, channels), scaled and unclipped.
+        held_out: Blocks of consecutive windows, each (windows, length, channels), at least one window away from
+            training.
+        sessions: Scaled normal rows of each session that the windows came from, for the report on their shift.
+        notes: What was left out, and why.
+    """
+
+    scaler: Scaler
+    training: Windows
+    held_out: tuple[Windows, ...]
+    sessions: tuple[FloatArray, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(recording: Recording, *, length: int, stride: int, baseline: int) -> Prepared:
+    """Windows of the normal rows.
+
+    Raises:
+        TrainingError: No session is long enough, or there are too few windows to train on some and hold out others.
+    """
+    notes: list[str] = []
+    healthy = [s for s in recording.sessions if _starts_healthy(s, length=length, baseline=baseline, notes=notes)]
+    if not healthy:
+        raise _too_short(recording, length, baseline)
+    scaler = _fit_scaler(healthy, recording.channels, baseline, notes)
+    scaled = [_scaled(session, scaler, baseline) for session in healthy]
+    period_s = 1.0 / recording.rate_hz
+    windows = [
+        _session_windows(session, rows, length=length, stride=stride, baseline=baseline, period_s=period_s)
+        for session, rows in zip(healthy, scaled, strict=True)
+    ]
+    training, held_out = _split(windows, gap=-(-length // stride))
+    if not len(training) or not held_out:
+        raise _too_short(recording, length, baseline)
+    normal = tuple(rows[_normal(session)] for session, rows in zip(healthy, scaled, strict=True))
+    return Prepared(scaler, training, held_out, normal, tuple(notes))
+
+
+def _finite(session: Session) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(session.values).all(axis=1))
+
+
+def _normal(session: Session) -> NDArray[np.bool_]:
+    finite = _finite(session)
+    return finite if session.labels is None else finite & ~session.labels
+
+
+def _starts_healthy(session: Session, *, length: int, baseline: int, notes: list[str]) -> bool:
+    """Whether the session can be used: it has normal rows, and a whole baseline without a row labelled anomalous."""
+    rows = np.flatnonzero(_finite(session))
+    if len(rows) < baseline + length:
+        notes.append(
+            f"{session.name}: left out, {len(rows)} usable rows are fewer than baseline {baseline} + window {length}"
+        )
+        return False
+    if baseline and session.labels is not None and session.labels[rows[:baseline]].any():
+        notes.append(f"{session.name}: left out, rows of its baseline are labelled anomalous")
+        return False
+    if (normal := np.count_nonzero(_normal(session))) < length:
+        notes.append(f"{session.name}: left out, {normal} normal rows are fewer than window {length}")
+        return False
+    return True
+
+
+def _fit_scaler(sessions: list[Session], channels: tuple[str, ...], baseline: int, notes: list[str]) -> Scaler:
+    """Centre and spread of the normal rows.
+
+    With a baseline, each session's rows are taken around its own centre, and every session counts alike: one long
+    recording must not decide what a usual spread is.
+    """
+    normal = [session.values[_normal(session)] for session in sessions]
+    if baseline:
+        centres = np.array([trimmed_mean(s.values[_finite(s)][:baseline]) for s in sessions])
+        squares = [np.square(rows - centre).mean(axis=0) for rows, centre in zip(normal, centres, strict=True)]
+        centre, scale = centres.mean(axis=0), np.sqrt(np.mean(squares, axis=0))
+    else:
+        rows = np.concatenate(normal)
+        centre, scale = rows.mean(axis=0), rows.std(axis=0)
+    constant = scale <= _CONSTANT * np.maximum(np.abs(centre), 1.0)
+    if constant.any():
+        names = ", ".join(name for name, is_constant in zip(channels, constant, strict=True) if is_constant)
+        notes.append(f"constant in normal data, so any change of it will count as a large one: {names}")
+    floor = np.maximum(np.abs(centre), 1.0) * 1e-3
+    return Scaler(centre, np.where(constant, floor, scale))
+
+
+def _scaled(session: Session, scaler: Scaler, baseline: int) -> FloatArray:
+    """All rows of the session as the device would scale them, those of the baseline included."""
+    learned = Baseline(samples=baseline, model=scaler)
+    learned.push(session.values[_finite(session)])
+    return scaler(session.values) if learned.scaler is None else learned.scaler(session.values)
+
+
+def _session_windows(
+    session: Session, scaled: FloatArray, *, length: int, stride: int, baseline: int, period_s: float
+) -> tuple[Windows, NDArray[np.bool_]]:
+    """Windows of the normal rows, and for each whether the device would score it: no row is the baseline's."""
+    normal = _normal(session)
+    first_scored = int(np.flatnonzero(_finite(session))[baseline]) if baseline else 0
+    edges = np.flatnonzero(segment_starts(session.times, normal, period_s=period_s) | _first(normal))
+    windows, scored = [], []
+    for at, end in zip(edges, [*edges[1:], len(normal)], strict=True):
+        rows = at + np.flatnonzero(normal[at:end])
+        found = sliding(scaled[rows], length=length, stride=stride).astype(np.float32)
+        windows.append(found)
+        scored.append(rows[0] + stride * np.arange(len(found)) >= first_scored)
+    return np.concatenate(windows), np.concatenate(scored)
+
+
+def _first(normal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """True at the first normal row alone."""
+    first = np.zeros_like(normal)
+    first[np.argmax(normal)] = normal.any()
+    return first
+
+
+def _split(sessions: list[tuple[Windows, NDArray[np.bool_]]], *, gap: int) -> tuple[Windows, tuple[Windows, ...]]:
+    """Training windows, and every fifth block of windows that the device would score.
+
+    A block lies within one session. A training window is at least `gap` windows away from held-out ones of its session.
+    """
+    total = sum(int(scored.sum()) for _, scored in sessions)
+    size = max(gap + 1, min(_GAPS_PER_BLOCK * gap, total // _BLOCKS_WANTED))
+    training, held_out, block = [], [], 0
+    for windows, scored in sessions:
+        keep = np.ones(len(windows), np.bool_)
+        at = np.flatnonzero(scored)
+        for piece in np.array_split(at, max(1, len(at) // size)) if len(at) else []:
+            block += 1
+            if block % HELD_OUT_EVERY == HELD_OUT_EVERY // 2 + 1:
+                held_out.append(windows[piece])
+                keep[max(piece[0] - gap, 0) : piece[-1] + gap + 1] = False
+        training.append(windows[keep])
+    if not held_out and block > 1:
+        return _last_block_held_out(sessions, gap=gap, size=size)
+    return np.concatenate(training), tuple(held_out)
+
+
+def _last_block_held_out(
+    sessions: list[tuple[Windows, NDArray[np.bool_]]], *, gap: int, size: int
+) -> tuple[Windows, tuple[Windows, ...]]:
+    """The split of data so short that it has no third block: the end of the last session is held out."""
+    last = max(i for i, (_, scored) in enumerate(sessions) if scored.any())
+    windows, scored = sessions[last]
+    at = int(np.flatnonzero(scored)[-size:][0])
+    others = [w for i, (w, _) in enumerate(sessions) if i != last]
+    return np.concatenate([*others, windows[: max(at - gap, 0)]]), (windows[at:],)
+
+
+def _too_short(recording: Recording, length: int, baseline: int) -> TrainingError:
+    longest = max((len(s.values) for s in recording.sessions), default=0)
+    after = f" after a baseline of {baseline}" if baseline else ""
+    return TrainingError(
+        f"too little normal data for windows of {length} samples",
+        expected=f"sessions of several times {length} normal rows{after}, in at least two blocks",
+        received=f"{len(recording.sessions)} sessions, the longest with {longest} rows",
+        action="Give more data, or a smaller --window, --stride or --baseline.",
+    )

@@ -1,0 +1,287 @@
+"""The workstation's commands: train, score, evaluate. Parse, one library call, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from edge_vae.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from edge_vae_train.data import Columns
+    from edge_vae_train.settings import Settings
+
+__all__ = ["evaluate", "score", "train"]
+
+DATA = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+_PLAIN_REPORTS = 10
+
+
+def _names(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which columns of DATA mean what."""
+    for option in (
+        click.option("--time", metavar="NAME", help="The time column. [default: time, timestamp, datetime or date]"),
+        click.option("--label", metavar="NAME", help="The 0/1 column that marks anomalous rows; never a channel."),
+        click.option("--ignore", metavar="NAMES", callback=_names, help="Columns to leave out, with commas between."),
+        click.option(
+            "--rate", "rate_hz", type=click.FloatRange(min=0, min_open=True), metavar="HZ", help="Samples a second."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def need_training_extra(command: str) -> None:
+    """Raise MissingExtraError when the libraries of the training side are not installed."""
+    import importlib.util
+
+    for module in ("pandas", "scipy", "sklearn", "matplotlib"):
+        if importlib.util.find_spec(module) is None:
+            what = f"edge-vae {command}"
+            raise MissingExtraError(what, module=module, extra="train")
+
+
+@click.command()
+@DATA
+@click.option(
+    "-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="The run folder to write."
+)
+@click.option(
+    "--config", "config", type=click.Path(path_type=Path), help="edge-vae.toml; options override what it says."
+)
+@click.option(
+    "--window", "length", type=click.IntRange(4, 65_536), metavar="N", help="Samples in a window. [default: 64]"
+)
+@click.option("--stride", type=click.IntRange(1, 65_536), metavar="N", help="Samples between windows. [default: 8]")
+@click.option("--baseline", type=click.IntRange(0), metavar="N", help="Re-centre each session on its first N samples.")
+@click.option("--model", "family", type=click.Choice(["conv"]), help="The model's family. [default: conv]")
+@click.option("--latent", type=click.IntRange(1, 256), metavar="N", help="Latent dimensions. [default: 8]")
+@click.option("--beta", type=click.FloatRange(min=0, min_open=True), help="Weight of the KL term. [default: 1]")
+@click.option("--epochs", type=click.IntRange(1, 100_000), help="At most so many. [default: 100]")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Everything random follows from it. [default: 7]")
+@click.option("--channels", callback=_names, metavar="NAMES", help="Columns to use as channels, with commas between.")
+@column_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def train(data: tuple[Path, ...], folder: Path, config: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+    """Train a model on normal DATA: files and folders of CSV, Parquet or npz.
+
+    Rows that --label marks are left out. Example: edge-vae train healthy/ --window 64 -o run
+    """
+    need_training_extra("train")
+    settings = _settings(config, options)
+    from edge_vae_train import data as recorded
+
+    recording = recorded.read(data, columns_of(settings))
+    for note in recording.notes:
+        _say(note)
+    counts = f"{len(recording.sessions)} sessions, {recording.samples} rows, {len(recording.channels)} channels"
+    _say(f"{counts}, {recording.rate_hz:.4g} Hz")
+    quiet_tensorflow()
+    from edge_vae_train.training import train as run_training
+
+    with _Progress(settings.training.epochs) as progress:
+        run, shift = run_training(recording, settings, folder, progress=progress.update)
+    for note in run.record.notes[len(recording.notes) :]:
+        _say(note)
+    _say(shift.advice(baseline=settings.baseline.samples))
+    summary = run.record.training
+    if as_json:
+        click.echo(json.dumps({"run": str(folder), "training": msgspec.to_builtins(summary), "shift": shift.ratios}))
+        return
+    click.echo(
+        f"trained on {summary.windows} windows of {summary.samples} normal rows, held out {summary.held_out_windows}; "
+        f"{summary.epochs} epochs, held-out loss {summary.held_out_loss:.4f}\n"
+        f"wrote {folder}: next, edge-vae convert {folder} -o {folder.absolute().name}.evb"
+    )
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@DATA
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The CSV file to write.")
+@click.option(
+    "--stride", type=click.IntRange(1, 65_536), metavar="N", help="Samples between windows. [default: the bundle's]"
+)
+@column_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def score(
+    bundle: Path,
+    data: tuple[Path, ...],
+    output: Path,
+    stride: int | None,
+    as_json: bool,  # noqa: FBT001 (click passes options by keyword)
+    **options: Any,
+) -> None:
+    """Score recorded DATA with the very code path of the agent.
+
+    Example: edge-vae score pump.evb new-data/ -o scores.csv
+    """
+    need_training_extra("score")
+    from edge_vae_train import scoring
+
+    if bundle.is_dir():
+        quiet_tensorflow()
+    summary = scoring.score_to_csv(bundle, data, _columns(options), output, stride=stride)
+    for note in summary.notes:
+        _say(note)
+    if as_json:
+        click.echo(json.dumps(summary.document()))
+    else:
+        click.echo(summary.line())
+
+
+@click.command()
+@click.argument("model", metavar="RUN_OR_BUNDLE", type=click.Path(path_type=Path))
+@DATA
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the pictures. [default: beside the model]"
+)
+@click.option(
+    "--stride", type=click.IntRange(1, 65_536), metavar="N", help="Samples between windows. [default: the model's]"
+)
+@column_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def evaluate(
+    model: Path,
+    data: tuple[Path, ...],
+    output: Path | None,
+    stride: int | None,
+    as_json: bool,  # noqa: FBT001 (click passes options by keyword)
+    **options: Any,
+) -> None:
+    """Measure a run or bundle on labelled DATA, with trivial baselines beside it.
+
+    Example: edge-vae evaluate pump.evb labelled/ --label anomaly
+    """
+    need_training_extra("evaluate")
+    if not options["label"]:
+        msg = "Missing option '--label': an evaluation needs a 0/1 column that marks the anomalous rows."
+        raise click.UsageError(msg)
+    from edge_vae_train import evaluation, scoring
+
+    if model.is_dir():
+        quiet_tensorflow()
+    subject = scoring.subject(model)
+    result = evaluation.evaluate(subject, data, _columns(options), stride=stride)
+    named = model.resolve() if model.name in ("", "..") else model
+    pictures = evaluation.draw(result, output or named.with_name(f"{named.name.removesuffix('.evb')}.evaluation"))
+    for note in result.notes:
+        _say(note)
+    if as_json:
+        click.echo(json.dumps(result.document(), indent=1))
+        return
+    click.echo(result.table())
+    click.echo("pictures: " + ", ".join(map(str, pictures)))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _columns(options: dict[str, Any]) -> Columns:
+    from edge_vae_train.data import Columns
+
+    return Columns(
+        time=options["time"], label=options["label"], ignore=options["ignore"] or (), rate_hz=options["rate_hz"]
+    )
+
+
+def columns_of(settings: Settings) -> Columns:
+    """The columns that the settings name."""
+    from edge_vae_train.data import Columns
+
+    data = settings.data
+    return Columns(time=data.time, label=data.label, channels=data.channels, ignore=data.ignore, rate_hz=data.rate_hz)
+
+
+_PLACES = {
+    "length": ("window", "length"),
+    "stride": ("window", "stride"),
+    "baseline": ("baseline", "samples"),
+    "family": ("model", "family"),
+    "latent": ("model", "latent"),
+    "beta": ("model", "beta"),
+    "epochs": ("training", "epochs"),
+    "seed": ("training", "seed"),
+    **{name: ("data", name) for name in ("time", "label", "ignore", "rate_hz", "channels")},
+}
+"""Where each option stands in edge-vae.toml."""
+
+
+def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
+    from edge_vae import toml_file
+    from edge_vae_train.settings import Settings
+
+    settings = toml_file.read(config, Settings) if config is not None else Settings()
+    for option, value in options.items():
+        if value is not None:
+            table, key = _PLACES[option]
+            changed = msgspec.structs.replace(getattr(settings, table), **{key: value})
+            settings = msgspec.structs.replace(settings, **{table: changed})
+    return settings
+
+
+def quiet_tensorflow() -> None:
+    """Import TensorFlow with the lines that its C++ writes at start-up kept off the terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # one order of additions: the same seed gives the same bytes
+    kept, quiet = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(quiet, 2)
+        import tensorflow as tf  # noqa: F401 (imported for its effect)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("edge-vae train and convert", module="tensorflow", extra="train") from error
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(quiet)
+
+
+class _Progress:
+    """A progress bar on a terminal, plain lines otherwise; both on stderr."""
+
+    def __init__(self, epochs: int) -> None:
+        self._every = max(1, epochs // _PLAIN_REPORTS)
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn("epoch {task.completed}/{task.total} {task.description}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
+        """Show an epoch's losses."""
+        line = f"loss {loss:.4f} held out {held_out_loss:.4f}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=epoch, total=epochs, description=line)
+        elif epoch == 1 or epoch % self._every == 0:
+            _say(f"epoch {epoch}/{epochs} {line}")

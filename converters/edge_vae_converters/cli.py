@@ -1,0 +1,113 @@
+"""`edge-vae convert`: parse, one library call, print the parity table, a status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from edge_vae.errors import GateError
+
+if TYPE_CHECKING:
+    from edge_vae.bundle import ParityRow
+    from edge_vae.threshold import Threshold
+
+__all__ = ["convert", "promise"]
+
+EXPECTED_TO_JUDGE = 10
+"""A promise is judged only where at least so many false alarms are expected."""
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle to write, NAME.evb.")
+@click.option("--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+@click.option(
+    "--calibration", type=click.Choice(["stress", "normal"]), default="stress", show_default=True,
+    help="What the quantizer sees: normal and faulty windows, or normal ones alone.",
+)  # fmt: skip
+@click.option(
+    "--false-alarms", type=click.FloatRange(min=0, min_open=True), metavar="N",
+    help="Wished false alarms a day, for the threshold. [default: what the run was trained with, 0.5]",
+)  # fmt: skip
+@click.option("--no-gate", is_flag=True, help="Take the converted model even when the gate refuses it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def convert(
+    run: Path,
+    output: Path,
+    precision: str,
+    calibration: str,
+    false_alarms: float | None,
+    no_gate: bool,  # noqa: FBT001 (click passes options by keyword)
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Convert a RUN folder to a bundle for the device, and compare it with the trained model.
+
+    Exit status 1, and no bundle, when the comparison fails. Example: edge-vae convert run -o pump.evb
+    """
+    from edge_vae_train.cli import need_training_extra, quiet_tensorflow
+
+    need_training_extra("convert")
+    from edge_vae_train.run_folder import Run
+
+    trained = Run.read(run)
+    quiet_tensorflow()
+    from edge_vae_converters import conversion, parity
+
+    result = conversion.convert(
+        trained, name=output.stem, precision=precision, calibration=calibration, false_alarms_per_day=false_alarms
+    )
+    refused = parity.failures(result.parity)
+    taken = no_gate or not refused
+    written = conversion.write(result, output, trained) if taken else []
+    threshold = result.bundle.manifest.threshold
+    if as_json:
+        rows = msgspec.to_builtins(result.parity)
+        size = len(result.bundle.pack())
+        document = {"bundle": str(output) if taken else None, "bytes": size, "passed": not refused, "parity": rows}
+        click.echo(json.dumps(document | {"threshold": msgspec.to_builtins(threshold)}, indent=1))
+    else:
+        click.echo(_table(result.parity))
+        click.echo(promise(threshold))
+    if not taken:
+        what = f"{run}: the gate refuses the {precision} model"
+        raise GateError(
+            what,
+            expected=", ".join(f"{row.measure} {row.limit}" for row in refused),
+            received=", ".join(f"{row.value:.4g}" for row in refused),
+            action="Use --calibration stress or --precision float32; --no-gate takes it as it is.",
+        )
+    if not as_json:
+        click.echo(
+            f"wrote {written[0]} ({written[0].stat().st_size} bytes); beside it {', '.join(map(str, written[1:]))}"
+        )
+
+
+def _table(rows: Sequence[ParityRow]) -> str:
+    width = max(len(row.measure) for row in rows)
+    verdicts = {None: "", True: "ok", False: "REFUSED"}
+    return "\n".join(
+        f"{r.measure:<{width}}  {r.value:>10.5g}  {r.limit:<9}  {verdicts[r.passed]}".rstrip() for r in rows
+    )
+
+
+def promise(threshold: Threshold) -> str:
+    """What the threshold is, and what the held-out data can and cannot promise, in plain words."""
+    t = threshold
+    expected = t.false_alarms_per_day * t.observed_days
+    source = "single held-out blocks give" if t.kind == "blocks" else "leaving out one held-out block gives"
+    support = (
+        f"{t.blocks} held-out blocks of normal data span {t.observed_days:.3g} days and hold {t.peaks} separate peaks"
+    )
+    if t.kind == "blocks":
+        support += (
+            "; too few to fit a tail, so the tail of a typical block was taken: give more normal data to promise more"
+        )
+    elif expected < EXPECTED_TO_JUDGE:
+        support += f"; {expected:.2g} false alarms are expected in them, too few to check the promise"
+    spread = f"{source} {t.low:.3f} to {t.high:.3f}"
+    return f"threshold {t.value:.3f} for {t.false_alarms_per_day:g} false alarms a day ({spread}); {support}"

@@ -1,0 +1,109 @@
+"""Scoring graph to TFLite: float32, or int8 with a representative data set."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_vae.errors import TrainingError
+
+__all__ = ["INT8_SAFE", "PRECISIONS", "Converted", "convert"]
+
+PRECISIONS = ("int8", "float32")
+
+INT8_SAFE = frozenset(
+    {"ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "RESHAPE", "STRIDED_SLICE"}
+)
+"""Operators whose int8 form was measured to keep the signal (34 dB and better) and that TensorFlow Lite Micro has."""
+
+_INTEGER_TYPES = ("INT8", "INT32")
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A TFLite model.
+
+    Attributes:
+        model: The flatbuffer.
+        outputs: Output name to the name of its tensor.
+        operators: How many of each operator it holds.
+        float_tensors: Names of tensors that are neither int8 nor int32.
+    """
+
+    model: bytes
+    outputs: dict[str, str]
+    operators: dict[str, int]
+    float_tensors: tuple[str, ...]
+
+
+def convert(graph: Any, *, precision: str, representative: NDArray[np.float32]) -> Converted:
+    """The scoring graph as a TFLite model of batch 1.
+
+    Args:
+        graph: A Keras functional model from `window` (batch, length, channels) to a dictionary of outputs.
+        precision: One of `PRECISIONS`.
+        representative: Clipped windows (windows, length, channels); their extremes become the ends of the int8 ranges,
+            because TFLiteConverter keeps the true minimum and maximum of every activation.
+
+    Raises:
+        TrainingError: TensorFlow cannot convert the graph.
+    """
+    import keras
+    import tensorflow as tf
+
+    window = keras.layers.Input(graph.input_shape[1:], batch_size=1, name="window")
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(window, graph(window)))
+    if precision == "int8":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([sample[None]] for sample in representative)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    try:
+        with _silenced():
+            model: bytes = converter.convert()
+    except Exception as error:  # TensorFlow raises its own and C++ errors of many types
+        what = f"TensorFlow cannot convert the model to {precision}"
+        raise TrainingError(what, expected="a graph of int8-safe layers", received=str(error)) from error
+    return _described(model)
+
+
+def _described(model: bytes) -> Converted:
+    """What stands in the flatbuffer, read with TensorFlow's own schema."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    root = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    used = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in root.operatorCodes]
+    operators = Counter(codes[used[op.opcodeIndex]] for graph in root.subgraphs for op in graph.operators)
+    tensors = [tensor for graph in root.subgraphs for tensor in graph.tensors]
+    names = root.subgraphs[0].tensors
+    return Converted(
+        model=model,
+        outputs={o.name.decode(): names[o.tensorIndex].name.decode() for o in root.signatureDefs[0].outputs},
+        operators=dict(sorted(operators.items())),
+        float_tensors=tuple(t.name.decode() for t in tensors if types[t.type] not in _INTEGER_TYPES),
+    )
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep what the converter's C++ prints off standard output and error."""
+    kept = [os.dup(1), os.dup(2)]
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        yield
+    finally:
+        for target, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, target)
+            os.close(original)
+        os.close(quiet)

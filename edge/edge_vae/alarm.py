@@ -70,7 +70,7 @@ class Alarm:
         return Change.NONE
 
     def interrupt(self) -> None:
-        """Forget the windows so far, as at the start of a segment; an active alarm stays active until windows clear it."""
+        """Forget the windows so far, as at the start of a segment; an active alarm stays until windows clear it."""
         self._above.clear()
         self._below.clear()
 

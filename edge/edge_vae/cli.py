@@ -1,7 +1,7 @@
 """The `edge-vae` command: parse, one library call, print, a status.
 
-Commands of the upper layers (train, convert, ...) are found through the entry point group `edge_vae.commands`, so that the device
-never imports upwards. Heavy imports happen inside a command.
+Commands of the upper layers (train, convert, ...) are found through the entry point group `edge_vae.commands`, so that
+the device never imports upwards. Heavy imports happen inside a command.
 """
 
 from __future__ import annotations
@@ -109,7 +109,10 @@ def config_group() -> None:
 @click.argument("file", type=CONFIG_FILE)
 @click.option("--effective", is_flag=True, help="With every default filled in; without it, the file as it is.")
 def config_show(file: Path, effective: bool) -> None:  # noqa: FBT001 (click passes options by keyword)
-    """Print agent.toml after a check. Example: edge-vae config show --effective agent.toml"""
+    """Print agent.toml after a check.
+
+    Example: edge-vae config show --effective agent.toml
+    """
     from edge_vae import config
 
     checked = config.read_config(file)
@@ -118,7 +121,10 @@ def config_show(file: Path, effective: bool) -> None:  # noqa: FBT001 (click pas
 
 @config_group.command("schema")
 def config_schema() -> None:
-    """Print a JSON Schema of agent.toml. Example: edge-vae config schema > agent.schema.json"""
+    """Print a JSON Schema of agent.toml.
+
+    Example: edge-vae config schema > agent.schema.json
+    """
     from edge_vae import config
 
     click.echo(json.dumps(config.schema(), indent=1))

@@ -17,7 +17,7 @@ class Block:
     """Consecutive samples of all channels of one machine.
 
     Attributes:
-        values: (samples, channels), in sensor units, channels in the order of the bundle; NaN where a reading is missing.
+        values: (samples, channels), in sensor units, channels in the order of the bundle; NaN for a missing reading.
         times: (samples,), seconds since 1970-01-01 UTC; NaN where the source has no time.
         arrived_ns: Monotonic clock when the last sample of the block arrived, in nanoseconds.
         starts_session: True when the machine or the recording starts anew with the first sample.
@@ -30,5 +30,6 @@ class Block:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.times.shape != self.values.shape[:1]:
-            msg = f"expected values (samples, channels) and times (samples,), received {self.values.shape} and {self.times.shape}"
+            shapes = f"{self.values.shape} and {self.times.shape}"
+            msg = f"expected values (samples, channels) and times (samples,), received {shapes}"
             raise ValueError(msg)

@@ -14,6 +14,9 @@ __all__ = ["NOTABLE_SHIFT", "Shift", "measure"]
 NOTABLE_SHIFT = 1.0
 """A shift of one within-session spread moves a session's normal rows as far as a fault that is worth an alarm."""
 
+MAX_SHIFT = 1000.0
+"""What a channel is said to shift by that is constant within each session, such as the number of a recipe."""
+
 _BLOCKS_OF_ONE_SESSION = 5
 
 
@@ -58,6 +61,5 @@ def measure(sessions: Sequence[FloatArray], channels: Sequence[str]) -> Shift:
     parts = [part for part in parts if len(part)]
     within = np.sqrt(np.mean([part.var(axis=0) for part in parts], axis=0))
     between = np.std([np.median(part, axis=0) for part in parts], axis=0)
-    ratios = between / np.maximum(within, np.finfo(np.float64).tiny)
-    ratios = np.where(between > 0, ratios, 0.0)
+    ratios = between / np.maximum(within, between / MAX_SHIFT + np.finfo(np.float64).tiny)
     return Shift({name: float(ratio) for name, ratio in zip(channels, ratios, strict=True)}, len(sessions))

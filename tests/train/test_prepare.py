@@ -1,0 +1,249 @@
+"""Training and held-out windows: none of one overlaps one of the other, and none holds what it must not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge_vae.errors import TrainingError
+from edge_vae.sample import FloatArray
+from edge_vae.scale import Baseline, trimmed_mean
+from edge_vae_train.data import Recording, Session
+from edge_vae_train.prepare import Prepared, prepare
+
+NAN = float("nan")
+RATE_HZ = 2.0
+
+
+def session(
+    samples: int,
+    *,
+    name: str = "a.csv",
+    first: int = 0,
+    seed: int = 0,
+    offset: float = 0.0,
+    labels: list[int] | None = None,
+) -> Session:
+    """Channel 0 counts the rows of all sessions, so that a window tells which rows it holds; channel 1 is noise."""
+    values = np.column_stack(
+        [np.arange(first, first + samples), np.random.default_rng(seed).normal(offset, 1.0, samples)]
+    )
+    marked = None if labels is None else np.isin(np.arange(samples), labels)
+    return Session(name, values.astype(np.float64), np.arange(samples) / RATE_HZ, marked)
+
+
+def recording(*sessions: Session) -> Recording:
+    return Recording(tuple(sessions), ("row", "noise"), RATE_HZ)
+
+
+def prepared(*sessions: Session, length: int = 8, stride: int = 2, baseline: int = 0) -> Prepared:
+    return prepare(recording(*sessions), length=length, stride=stride, baseline=baseline)
+
+
+def rows_of(windows: NDArray[np.float32], found: Prepared) -> NDArray[np.int64]:
+    """(windows, length): the rows that each window holds; without a baseline the scaler of all sessions tells them."""
+    return np.rint(windows[:, :, 0] * found.scaler.scale[0] + found.scaler.centre[0]).astype(np.int64)
+
+
+def training_rows(found: Prepared) -> NDArray[np.int64]:
+    return rows_of(found.training, found)
+
+
+def held_out_rows(found: Prepared) -> list[NDArray[np.int64]]:
+    return [rows_of(block, found) for block in found.held_out]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 300), min_size=1, max_size=4),
+    length=st.integers(4, 20),
+    stride=st.integers(1, 25),
+    data=st.data(),
+)
+def test_no_held_out_window_shares_a_row_with_a_training_window(
+    sizes: list[int], length: int, stride: int, data: st.DataObject
+) -> None:
+    sessions, first = [], 0
+    for i, size in enumerate(sizes):
+        marked = data.draw(st.lists(st.integers(0, max(size - 1, 0)), max_size=3))
+        made = session(size, first=first, seed=i, labels=marked)
+        for row in data.draw(st.lists(st.integers(0, size - 1), max_size=3)) if size else []:
+            made.values[row, 1] = NAN
+        sessions.append(made)
+        first += size
+    whole = np.concatenate([s.values for s in sessions])
+    unusable = np.isnan(whole[:, 1])
+    for i, s in enumerate(sessions):
+        assert s.labels is not None
+        unusable[sum(sizes[:i]) : sum(sizes[: i + 1])] |= s.labels
+    try:
+        found = prepared(*sessions, length=length, stride=stride)
+    except TrainingError:
+        return  # what is too little is told; the test below says from where on it is enough
+
+    training, held_out = training_rows(found), held_out_rows(found)
+    assert len(training)
+    assert all(len(block) for block in held_out)
+    assert not set(training.ravel().tolist()) & {row for block in held_out for row in block.ravel().tolist()}
+    edges = np.cumsum([0, *sizes])
+    for window in [*training, *(window for block in held_out for window in block)]:
+        assert (np.diff(window) == 1).all()
+        assert not unusable[window].any()
+        assert np.searchsorted(edges, window[0], side="right") == np.searchsorted(edges, window[-1], side="right")
+    for block in held_out:
+        assert len(set(np.searchsorted(edges, block[:, -1], side="right").tolist())) == 1
+
+
+def test_held_out_blocks_come_from_several_sessions_and_are_about_a_fifth() -> None:
+    found = prepared(*(session(400, first=400 * i, seed=i) for i in range(5)))
+    blocks = held_out_rows(found)
+    assert {int(block[0, 0]) // 400 for block in blocks} >= {0, 1, 3}
+    share = sum(map(len, blocks)) / (5 * 197)
+    assert 0.15 < share < 0.25
+
+
+def test_a_block_is_consecutive_windows() -> None:
+    for block in held_out_rows(prepared(session(2_000))):
+        assert (np.diff(block[:, 0]) == 2).all()
+
+
+def test_the_largest_part_of_the_windows_is_trained_on() -> None:
+    found = prepared(session(2_000))
+    assert len(found.training) > 0.6 * 997
+
+
+def test_one_short_session_is_split_and_a_shorter_one_is_refused() -> None:
+    # Two blocks of five windows with a gap of four between them need at least ten windows: 8 + 9 * 2 rows.
+    found = prepared(session(26))
+    assert len(found.held_out) == 1
+    assert len(training_rows(found)) >= 1
+    with pytest.raises(TrainingError) as caught:
+        prepared(session(25))
+    line = str(caught.value)
+    assert "expected sessions of several times 8 normal rows, in at least two blocks" in line
+    assert "received 1 sessions, the longest with 25 rows" in line
+    assert "Give more data, or a smaller --window, --stride or --baseline." in line
+
+
+def test_two_short_sessions_are_one_for_training_and_one_held_out() -> None:
+    found = prepared(session(20, first=0), session(20, first=20, seed=1))
+    assert {int(row) // 20 for row in training_rows(found)[:, 0]} == {0}
+    assert [int(block[0, 0]) // 20 for block in held_out_rows(found)] == [1]
+
+
+def test_a_last_session_without_a_window_does_not_become_the_held_out_block() -> None:
+    broken = session(20, first=40, seed=2)
+    broken.values[::4, 1] = NAN
+    found = prepared(session(20), session(20, first=20, seed=1), broken)
+    assert [len(block) for block in found.held_out] == [5]
+    assert [int(block[0, 0]) // 20 for block in held_out_rows(found)] == [1]
+
+
+def test_without_a_baseline_the_scaler_is_mean_and_deviation_of_normal_rows() -> None:
+    made = session(500, labels=list(range(100, 200)))
+    made.values[100:200, 1] = 1e6
+    found = prepared(made)
+    normal = np.delete(made.values, range(100, 200), axis=0)
+    np.testing.assert_allclose(found.scaler.centre, normal.mean(axis=0))
+    np.testing.assert_allclose(found.scaler.scale, normal.std(axis=0))
+    assert np.abs(found.training).max() < 10
+
+
+def test_anomalous_rows_end_a_segment() -> None:
+    found = prepared(session(600, labels=[300, 301]))
+    windows = np.concatenate([training_rows(found), *held_out_rows(found)])
+    starts = windows[:, 0]
+    assert not ((starts <= 301) & (windows[:, -1] >= 300)).any()
+    assert 302 in starts.tolist()  # the segment starts anew, not at the next stride of the old one
+
+
+def scaled_alone(made: Session, found: Prepared, baseline: int) -> FloatArray:
+    learned = Baseline(samples=baseline, model=found.scaler)
+    learned.push(made.values)
+    assert learned.scaler is not None
+    return learned.scaler(made.values)
+
+
+def test_with_a_baseline_each_session_is_scaled_on_its_own_first_rows() -> None:
+    sessions = [session(300, seed=i, offset=100.0 * i) for i in range(3)]
+    found = prepared(*sessions, baseline=50)
+    noise = np.concatenate([found.training, *found.held_out])[:, :, 1]
+    assert np.abs(noise).max() < 8
+    for made, rows in zip(sessions, found.sessions, strict=True):
+        np.testing.assert_allclose(rows, scaled_alone(made, found, 50))
+
+
+def test_with_a_baseline_sessions_count_alike_in_the_scale() -> None:
+    long, short = session(3_000, seed=0), session(300, seed=1)
+    short.values[:, 1] *= 10
+    found = prepared(long, short, baseline=50)
+    squares = [
+        np.square(s.values[:, 1] - trimmed_mean(s.values[:50])[1]).mean() for s in (long, short)
+    ]  # of all normal rows, around the session's own centre
+    assert found.scaler.scale[1] == pytest.approx(np.sqrt(np.mean(squares)))
+
+
+def test_no_held_out_window_holds_a_row_of_the_baseline() -> None:
+    made = session(400)
+    found = prepared(made, baseline=100)
+    scaled = scaled_alone(made, found, 100)[:, 0].astype(np.float32)
+    rows = [np.searchsorted(scaled, block[:, :, 0]) for block in found.held_out]
+    assert min(int(block.min()) for block in rows) >= 100
+    assert found.training[:, :, 0].min() == scaled[0]  # training has them: they are normal
+
+
+def test_a_session_whose_baseline_is_anomalous_is_left_out_and_told() -> None:
+    found = prepared(session(300), session(300, name="b.csv", seed=1, labels=[49]), baseline=50)
+    assert len(found.sessions) == 1
+    assert found.notes == ("b.csv: left out, rows of its baseline are labelled anomalous",)
+    kept = prepared(session(300), session(300, name="b.csv", seed=1, labels=[50]), baseline=50)
+    assert len(kept.sessions) == 2
+    assert kept.notes == ()
+
+
+def test_a_session_too_short_for_baseline_and_window_is_left_out_and_told() -> None:
+    found = prepared(session(300), session(57, name="b.csv", seed=1), baseline=50)
+    assert found.notes == ("b.csv: left out, 57 usable rows are fewer than baseline 50 + window 8",)
+    assert prepared(session(300), session(58, name="b.csv", seed=1), baseline=50).notes == ()
+
+
+@pytest.mark.parametrize("baseline", [0, 7])
+def test_a_session_without_a_normal_window_is_left_out_and_told(baseline: int) -> None:
+    anomalous = session(300, name="b.csv", first=300, seed=1, labels=list(range(baseline, 300)))
+    found = prepared(session(300), anomalous, baseline=baseline)
+    assert len(found.sessions) == 1
+    assert found.notes == (f"b.csv: left out, {baseline} normal rows are fewer than window 8",)
+
+
+def test_a_session_that_is_normal_in_its_baseline_alone_is_trained_on_and_never_held_out() -> None:
+    anomalous = session(300, name="b.csv", first=300, seed=1, offset=500.0, labels=list(range(20, 300)))
+    found = prepared(session(300), anomalous, baseline=20)
+    assert len(found.sessions) == 2
+    alone = prepared(session(300), baseline=20)
+    assert len(found.training) == len(alone.training) + 7
+    assert [len(block) for block in found.held_out] == [len(block) for block in alone.held_out]
+
+
+def test_data_without_a_normal_row_is_refused() -> None:
+    with pytest.raises(TrainingError, match="too little normal data"):
+        prepared(session(300, labels=list(range(300))))
+    with pytest.raises(TrainingError, match="after a baseline of 400"):
+        prepared(session(300), baseline=400)
+
+
+def test_a_constant_channel_is_told_and_any_change_of_it_is_large() -> None:
+    made = session(300)
+    made.values[:, 1] = 5.0
+    found = prepared(made)
+    assert found.notes == ("constant in normal data, so any change of it will count as a large one: noise",)
+    assert (found.training[:, :, 1] == 0).all()
+    assert abs(found.scaler(np.array([[0.0, 5.1]]))[0, 1]) > 10
+
+
+def test_the_same_data_gives_the_same_windows() -> None:
+    first, second = (prepared(session(500), session(300, seed=1), baseline=20) for _ in range(2))
+    np.testing.assert_array_equal(first.training, second.training)
+    assert len(first.held_out) == len(second.held_out)

@@ -1,0 +1,135 @@
+"""edge-vae.toml: what it may say, and that the command line overrides it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_vae import toml_file
+from edge_vae.cli import run
+from edge_vae.errors import EX_CONFIG, ConfigError
+from edge_vae_train.cli import _PLACES, _settings, columns_of, train
+from edge_vae_train.settings import Settings
+
+WHOLE = """
+[data]
+rate_hz = 12.5
+time = "t"
+channels = ["a", "b"]
+label = "fault"
+ignore = ["note"]
+[window]
+length = 33
+stride = 3
+[baseline]
+samples = 100
+[model]
+family = "conv"
+latent = 4
+beta = 2.0
+[training]
+epochs = 7
+batch_size = 32
+seed = 11
+[calibration]
+false_alarms_per_day = 2.0
+score = ["window.mse"]
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "edge-vae.toml"
+    file.write_text(text)
+    return file
+
+
+def problem(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        toml_file.read(written(folder, text), Settings)
+    return str(caught.value)
+
+
+def test_a_whole_file_is_read(tmp_path: Path) -> None:
+    settings = toml_file.read(written(tmp_path, WHOLE), Settings)
+    assert (settings.window.length, settings.window.stride) == (33, 3)
+    assert settings.data.channels == ("a", "b")
+    assert settings.calibration.score == ("window.mse",)
+    assert (settings.model.beta, settings.training.seed, settings.baseline.samples) == (2.0, 11, 100)
+    columns = columns_of(settings)
+    assert (columns.time, columns.label, columns.channels, columns.ignore, columns.rate_hz) == (
+        "t", "fault", ("a", "b"), ("note",), 12.5,
+    )  # fmt: skip
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert toml_file.read(written(tmp_path, ""), Settings) == Settings()
+    assert Settings().calibration.score == ("window.nll", "z")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[window]\nlenght = 3\n", ":2: window.lenght: "),
+        ("[windows]\n", ":1: windows: "),
+        ("\n[window]\nlength = 3\n", ":3: window.length: "),
+        ("[window]\nlength = 32.5\n", ":2: window.length: "),
+        ("[model]\nfamily = 'gru'\n", ":2: model.family: "),
+        ("[calibration]\nscore = []\n", ":2: calibration.score"),
+        ("[calibration]\nscore = ['z', 'entropy']\n", "calibration.score"),
+        ("[calibration]\nfalse_alarms_per_day = 0\n", ":2: calibration.false_alarms_per_day: "),
+        ("[training]\nseed = -1\n", ":2: training.seed: "),
+        ("[data]\nrate_hz = 0\n", ":2: data.rate_hz: "),
+        ("[data]\nlabel = ''\n", ":2: data.label: "),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_line_and_key(tmp_path: Path, text: str, says: str) -> None:
+    line = problem(tmp_path, text)
+    assert says in line
+    assert str(tmp_path / "edge-vae.toml") in line
+
+
+def test_a_misspelt_key_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    assert "did you mean 'length'" in problem(tmp_path, "[window]\nlenght = 3\n")
+
+
+def test_a_misspelt_key_ends_training_with_status_78_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, "[training]\nepoch = 3\n")
+    arguments = ["train", str(tmp_path), "--config", str(file), "-o", str(tmp_path / "run")]
+    assert run(arguments) == EX_CONFIG == 78
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"edge-vae: {file}:2: training.epoch: ")
+    assert len(err.splitlines()) == 1
+    assert "epochs" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("file", ["none.toml", "."])
+def test_a_configuration_that_cannot_be_read_ends_with_status_78(tmp_path: Path, file: str) -> None:
+    assert run(["train", str(tmp_path), "--config", str(tmp_path / file), "-o", str(tmp_path / "run")]) == EX_CONFIG
+
+
+def test_options_override_the_file_and_leave_the_rest(tmp_path: Path) -> None:
+    options = dict.fromkeys(_PLACES) | {"length": 48, "seed": 0, "label": "other", "baseline": 0}
+    settings = _settings(written(tmp_path, WHOLE), options)
+    assert (settings.window.length, settings.window.stride) == (48, 3)
+    assert (settings.training.seed, settings.training.epochs) == (0, 7)
+    assert (settings.data.label, settings.data.time) == ("other", "t")
+    assert settings.baseline.samples == 0
+    assert _settings(None, dict.fromkeys(_PLACES)) == Settings()
+
+
+def test_every_option_that_sets_something_has_its_place() -> None:
+    others = {"data", "folder", "config", "as_json"}
+    assert {str(parameter.name) for parameter in train.params} - others == set(_PLACES)
+    for table, key in _PLACES.values():
+        assert key in getattr(Settings(), table).__struct_fields__
+
+
+def test_settings_survive_the_way_through_json() -> None:
+    changed = msgspec.convert({"window": {"length": 12}, "data": {"label": "x"}}, Settings)
+    assert msgspec.json.decode(msgspec.json.encode(changed), type=Settings) == changed

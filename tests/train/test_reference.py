@@ -65,6 +65,10 @@ def test_a_window_with_too_many_cells_has_no_pca() -> None:
     assert fit_pca(large, large, seed=0) == {}
 
 
+def test_no_windows_have_no_scores() -> None:
+    assert pca_score(FITTED, np.empty((0, 6, 3))).shape == (0,)
+
+
 def test_a_broken_sensor_gives_a_finite_score() -> None:
     windows = np.full((2, 6, 3), 1e300)
     at_limit = np.full((1, 6, 3), LIMIT_SIGMA)

@@ -69,6 +69,8 @@ def simulate(
 
     A physical model of motor, pump, pipe and bearing writes current, speed, two axes of vibration, pressure, flow and
     temperature to DIR/healthy/*.csv and DIR/faulty/NAME.csv, and describes the rig and its faults in DIR/rig.json.
+
+    Example: edge-vae simulate -o rig
     """
     chosen = _chosen(faulty, faults)
     if minutes * 60.0 * rate_hz < 100.0:
@@ -107,7 +109,10 @@ def data() -> None:
 @CACHE
 @AS_JSON
 def list_sets(cache: Path | None, as_json: bool) -> None:  # noqa: FBT001 (click passes options by keyword)
-    """List the public data sets: what they are, their licence, and whether they are on this machine."""
+    """List the public data sets: what they are, their licence, and whether they are on this machine.
+
+    Example: edge-vae data list
+    """
     rows = [_row(name, cache) for name in SETS]
     if as_json:
         click.echo(json.dumps({"sets": rows}, indent=2))
@@ -129,7 +134,10 @@ def list_sets(cache: Path | None, as_json: bool) -> None:  # noqa: FBT001 (click
 )
 @AS_JSON
 def get(name: str, cache: Path | None, mirror: str | None, as_json: bool) -> None:  # noqa: FBT001 (click passes options by keyword)
-    """Download the data set NAME, unless it is on this machine already, and print the folder it lies in."""
+    """Download the data set NAME, unless it is on this machine already, and print the folder it lies in.
+
+    Example: edge-vae data get skab
+    """
     there = find(name, cache=cache)
     if there is None:
         with _progress(len(checksums(name)), f"downloading {name}") as advance:

@@ -69,10 +69,15 @@ def _first_lines(file: Path) -> tuple[str, list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("cannot be read", file=str(file), expected="CSV text in UTF-8", received=str(error)) from error
     if not header:
-        raise DataError("the file is empty", file=str(file), expected="a header line and rows", received="nothing")
+        expected, action = "a header line and rows", "Record the file again, or leave it out."
+        raise DataError("the file is empty", file=str(file), expected=expected, received="nothing", action=action)
     if not rows:
         raise DataError(
-            "the file has a header and no rows", file=str(file), expected="rows of numbers", received="none"
+            "the file has a header and no rows",
+            file=str(file),
+            expected="rows of numbers",
+            received="none",
+            action="Record the file again, or leave it out.",
         )
     return header, rows
 

@@ -51,7 +51,7 @@ class Evaluation:
         threshold = self.subject.detector.manifest.threshold
         return {
             "model": self.subject.name,
-            "precision": self.subject.kind,
+            "model_precision": self.subject.kind,
             "bytes": self.subject.size_bytes,
             "microseconds_per_window": round(self.microseconds_per_window, 2),
             "sessions": len(self.names),

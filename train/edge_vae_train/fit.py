@@ -40,12 +40,19 @@ class Fitted:
     Attributes:
         variance: (channels,) learned decoder variance, in squared sigmas of the scaled samples.
         history: Training and held-out loss of each epoch, nats a sample and channel.
+        kept_epoch: The epoch whose weights were kept, counted from 1: the best one after the first third.
         active_units: Latent units that carry information.
     """
 
     variance: FloatArray
     history: tuple[tuple[float, float], ...]
+    kept_epoch: int
     active_units: int
+
+    @property
+    def kept_losses(self) -> tuple[float, float]:
+        """Training and held-out loss of the epoch that was kept."""
+        return self.history[self.kept_epoch - 1]
 
 
 class SigmaVAE(keras.Model):  # type: ignore[misc]  # Keras ships no type information
@@ -140,7 +147,7 @@ def fit(
     seed: int,
     progress: Progress,
 ) -> Fitted:
-    """Train `vae` in place on clipped windows (windows, length, channels); its best epoch on `held_out` is kept.
+    """Train `vae` in place on clipped windows (windows, length, channels), and keep its best epoch on `held_out`.
 
     The same seed gives the same weights on the same machine: call `keras.utils.set_random_seed` before building `vae`.
     """
@@ -152,10 +159,11 @@ def fit(
     model.compile(optimizer=optimizer, steps_per_execution=steps, jit_compile=False)
     windows = tf.data.Dataset.from_tensor_slices(training).shuffle(len(training), seed=seed).repeat().batch(batch)
     report = _Report(epochs, progress)
+    warm = max(1, epochs // 3) - 1
     stop = keras.callbacks.EarlyStopping(
         "val_" + LOSS,
         patience=max(5, epochs // 5),
-        start_from_epoch=max(1, epochs // 3) - 1,
+        start_from_epoch=warm,
         restore_best_weights=True,
         mode="min",
     )
@@ -171,7 +179,8 @@ def fit(
     variance = np.exp(2.0 * model.log_sigma.numpy().astype(np.float64))
     mean = vae.encoder.predict(held_out, verbose=0, batch_size=_LEARNED_BATCH)[0]
     active = int((mean.var(axis=0) > ACTIVE_VARIANCE).sum())
-    return Fitted(np.maximum(variance, VARIANCE_FLOOR), tuple(report.history), active)
+    kept_epoch = warm + 1 + int(np.argmin([held_out_loss for _, held_out_loss in report.history[warm:]]))
+    return Fitted(np.maximum(variance, VARIANCE_FLOOR), tuple(report.history), kept_epoch, active)
 
 
 def deterministic(seed: int) -> None:

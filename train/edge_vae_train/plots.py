@@ -29,16 +29,15 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=_DPI)
 
 
-def loss(history: Sequence[tuple[float, float]], folder: Path) -> Path:
-    """`loss.png`: training and held-out loss of each epoch."""
+def loss(history: Sequence[tuple[float, float]], kept_epoch: int, folder: Path) -> Path:
+    """`loss.png`: training and held-out loss of each epoch, and the one whose weights were kept, counted from 1."""
     figure = _figure(6.4, 4)
     axes = figure.subplots()
     epochs = np.arange(1, len(history) + 1)
     losses = np.array(history)
     axes.plot(epochs, losses[:, 0], label="training (KL warming up)")
     axes.plot(epochs, losses[:, 1], label="held-out blocks (full KL)")
-    best = int(np.argmin(losses[:, 1]))
-    axes.axvline(best + 1, color="0.6", linestyle=":", label=f"lowest held-out loss: epoch {best + 1}")
+    axes.axvline(kept_epoch, color="0.6", linestyle=":", label=f"weights kept: epoch {kept_epoch}")
     axes.set(xlabel="epoch", ylabel="negative ELBO, nats a sample and channel", title="Training")
     axes.legend()
     return _saved(figure, folder / "loss.png")

@@ -51,7 +51,8 @@ def pca_score(reference: Mapping[str, NDArray[np.float32]], windows: FloatArray)
 
 
 def _rows(windows: NDArray[np.float32] | FloatArray) -> FloatArray:
-    return np.clip(windows, -LIMIT_SIGMA, LIMIT_SIGMA).reshape(len(windows), -1).astype(np.float64)
+    cells = windows.shape[1] * windows.shape[2]
+    return np.clip(windows, -LIMIT_SIGMA, LIMIT_SIGMA).reshape(len(windows), cells).astype(np.float64)
 
 
 def _statistics(

@@ -63,7 +63,7 @@ def train(
         reference=fit_pca(prepared.training, held_out, seed=seed),
     )
     run.write(models.scoring_graph(vae))
-    plots.loss(fitted.history, folder)
+    plots.loss(fitted.history, fitted.kept_epoch, folder)
     return run, found
 
 
@@ -71,7 +71,6 @@ def _record(
     recording: Recording, settings: Settings, prepared: Prepared, fitted: fitting.Fitted, found: shift.Shift
 ) -> RunRecord:
     centre, scale = prepared.scaler.centre, prepared.scaler.scale
-    best = min(fitted.history, key=lambda losses: losses[1])
     notes = [*recording.notes, *prepared.notes]
     if not fitted.active_units:
         notes.append(
@@ -95,8 +94,8 @@ def _record(
             samples=sum(len(rows) for rows in prepared.sessions),
             windows=len(prepared.training),
             held_out_windows=sum(len(block) for block in prepared.held_out),
-            loss=best[0],
-            held_out_loss=best[1],
+            loss=fitted.kept_losses[0],
+            held_out_loss=fitted.kept_losses[1],
         ),
         shift=found.ratios,
         notes=tuple(notes),

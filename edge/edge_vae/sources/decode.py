@@ -24,6 +24,8 @@ TIME_NAMES = ("time", "timestamp", "datetime", "date")
 
 LATEST_S = 1e11
 """The year 5138. A larger number is a time in milli- or nanoseconds; as seconds it would be nonsense."""
+EARLIEST_S = -62_135_596_800.0
+"""The year 1, the first that a time in a message can have."""
 
 
 def parse_time(text: str) -> float:
@@ -50,9 +52,9 @@ def unix_seconds(seconds: float) -> float:
     """The seconds themselves, if they can be seconds since 1970-01-01 UTC, or NaN.
 
     Raises:
-        ValueError: The number is too large to be one, such as milliseconds.
+        ValueError: The number is too large to be one, such as milliseconds, or lies before the year 1.
     """
-    if abs(seconds) >= LATEST_S:
+    if seconds < EARLIEST_S or seconds >= LATEST_S:
         msg = f"expected seconds since 1970, received {seconds:.16g}"
         raise ValueError(msg)
     return seconds

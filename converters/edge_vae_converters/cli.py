@@ -25,7 +25,10 @@ EXPECTED_TO_JUDGE = 10
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle to write, NAME.evb.")
-@click.option("--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True,
+    help="What the model computes with on the device.",
+)  # fmt: skip
 @click.option(
     "--calibration", type=click.Choice(["stress", "normal"]), default="stress", show_default=True,
     help="What the quantizer sees: normal and faulty windows, or normal ones alone.",
@@ -79,12 +82,19 @@ def convert(
             what,
             expected=", ".join(f"{row.measure} {row.limit}" for row in refused),
             received=", ".join(f"{row.value:.4g}" for row in refused),
-            action="Use --calibration stress or --precision float32; --no-gate takes it as it is.",
+            action=_remedy(precision, calibration),
         )
     if not as_json:
         click.echo(
             f"wrote {written[0]} ({written[0].stat().st_size} bytes); beside it {', '.join(map(str, written[1:]))}"
         )
+
+
+def _remedy(precision: str, calibration: str) -> str:
+    if precision != "int8":
+        return "--no-gate takes it as it is."
+    other = "" if calibration == "stress" else "--calibration stress or "
+    return f"Use {other}--precision float32, or train again with another --window; --no-gate takes it as it is."
 
 
 def _table(rows: Sequence[ParityRow]) -> str:

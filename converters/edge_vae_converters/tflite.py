@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,15 +97,18 @@ def _described(model: bytes) -> Converted:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep what the converter's C++ prints off standard output and error."""
+    """Keep what the converter prints, in Python and in C++, and its warnings off standard output and error."""
     kept = [os.dup(1), os.dup(2)]
     quiet = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        yield
-    finally:
-        for target, original in zip((1, 2), kept, strict=True):
-            os.dup2(original, target)
-            os.close(original)
-        os.close(quiet)
+    with Path(os.devnull).open("w") as nowhere, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+                yield
+        finally:
+            for target, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, target)
+                os.close(original)
+            os.close(quiet)

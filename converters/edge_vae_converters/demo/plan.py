@@ -146,7 +146,7 @@ def own(
     return Plan(
         name="data",
         what=f"{len(files)} files of your own",
-        rule=f"trained on the normal rows of the first {len(train)}; the last {count}, never trained on, watched",
+        rule=f"trained on the normal rows of all but the last {count} of them, watched and never trained on",
         train=tuple(train),
         watch=_watched(watch),
         settings=settings,

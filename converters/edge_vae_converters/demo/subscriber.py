@@ -156,7 +156,7 @@ class Subscriber:
 
 
 def _schema_check() -> Callable[[bytes], str] | None:
-    """What the shipped JSON Schema finds wrong with a payload, empty if nothing; None without the package jsonschema."""
+    """What the shipped JSON Schema finds wrong with a payload, empty if nothing; None without package jsonschema."""
     if importlib.util.find_spec("jsonschema") is None:
         return None
     from jsonschema import Draft202012Validator

@@ -81,7 +81,7 @@ class Summary:
             ("windows", f"{self._windows} in recordings of {len(self.verdicts)} assets"),
             ("labelled events", str(self._sum("labelled"))),
             ("alarms received", self._alarms()),
-            ("missed", f"{self._sum('missed')} (labelled events in which no alarm was raised)"),
+            ("missed", f"{self._sum('missed')} (labelled events in which no alarm began, even if one was active)"),
             ("false", f"{self._sum('false_alarms')} (alarms whose window holds no labelled row)"),
             ("latency", self._latency()),
             ("bundle", f"{self.bundle_bytes / KIB:.0f} KiB"),

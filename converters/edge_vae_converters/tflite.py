@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ INT8_SAFE = frozenset(
 """Operators whose int8 form was measured to keep the signal (34 dB and better) and that TensorFlow Lite Micro has."""
 
 _INTEGER_TYPES = ("INT8", "INT32")
+_SHOWN = 300
+"""Characters of TensorFlow's own error that are shown: the rest is a listing of its graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,9 @@ def convert(graph: Any, *, precision: str, representative: NDArray[np.float32]) 
     import tensorflow as tf
 
     window = keras.layers.Input(graph.input_shape[1:], batch_size=1, name="window")
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(window, graph(window)))
+    # Without a name Keras counts its models, and the second conversion of a process would give other bytes.
+    single = keras.Model(window, graph(window), name="batch_of_one")
+    converter = tf.lite.TFLiteConverter.from_keras_model(single)
     if precision == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([sample[None]] for sample in representative)
@@ -72,7 +77,8 @@ def convert(graph: Any, *, precision: str, representative: NDArray[np.float32]) 
             model: bytes = converter.convert()
     except Exception as error:  # TensorFlow raises its own and C++ errors of many types
         what = f"TensorFlow cannot convert the model to {precision}"
-        raise TrainingError(what, expected="a graph of int8-safe layers", received=str(error)) from error
+        received = textwrap.shorten(str(error), _SHOWN, placeholder=" ...")
+        raise TrainingError(what, expected="a graph of int8-safe layers", received=received) from error
     return _described(model)
 
 

@@ -374,12 +374,15 @@ def test_ctrl_c_ends_watch_quietly(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         command = [*EDGE_VAE, "watch", "--port", str(broker.port)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            publish_state(broker)
-            assert process.stdout is not None
-            assert "pump normal" in process.stdout.readline()
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=DEADLINE_S)[1] == ""
-            assert process.returncode == OK
+            try:
+                publish_state(broker)
+                assert process.stdout is not None
+                assert "pump normal" in process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+                assert process.communicate(timeout=DEADLINE_S)[1] == ""
+                assert process.returncode == OK
+            finally:
+                process.kill()
 
 
 def publish_state(broker: Mosquitto) -> None:

@@ -1,0 +1,124 @@
+"""Scoring graph to TFLite: integers all through, operators of the list, equal bytes for equal graphs."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers
+from numpy.typing import NDArray
+
+from edge_vae.errors import TrainingError
+from edge_vae.runtime import TFLiteRuntime
+from edge_vae_converters.tflite import INT8_SAFE, PRECISIONS, Converted, convert
+from edge_vae_train.models import Architecture, build, scoring_graph
+
+pytestmark = pytest.mark.keras
+
+WINDOWS = np.random.default_rng(0).normal(size=(40, 14, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def graph() -> keras.Model:
+    """A small model whose length is no multiple of four, so that it also has the operator that trims."""
+    keras.utils.set_random_seed(1)
+    return scoring_graph(build(Architecture(14, 2, latent=3, width=8)))
+
+
+@pytest.fixture(scope="module")
+def converted(graph: keras.Model) -> dict[str, Converted]:
+    return {precision: convert(graph, precision=precision, representative=WINDOWS) for precision in PRECISIONS}
+
+
+def reconstruction(converted: Converted, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return TFLiteRuntime(converted.model, outputs=converted.outputs)(windows)["reconstruction"]
+
+
+def test_every_tensor_of_an_int8_model_is_int8_or_int32(converted: dict[str, Converted]) -> None:
+    assert converted["int8"].float_tensors == ()
+    interpreter = Interpreter(model_content=converted["int8"].model)
+    interpreter.allocate_tensors()
+    assert {np.dtype(details["dtype"]).name for details in interpreter.get_tensor_details()} <= {"int8", "int32"}
+    assert converted["float32"].float_tensors
+
+
+def test_every_operator_is_in_the_list_of_safe_ones(converted: dict[str, Converted]) -> None:
+    for model in converted.values():
+        assert set(model.operators) <= INT8_SAFE
+        assert model.operators["CONV_2D"] == 6
+        assert list(model.operators) == sorted(model.operators)
+    assert "STRIDED_SLICE" in converted["int8"].operators
+
+
+def test_a_model_has_batch_one_and_the_named_outputs(converted: dict[str, Converted]) -> None:
+    for model in converted.values():
+        assert model.outputs.keys() == {"reconstruction", "posterior_mean", "posterior_log_variance"}
+        runtime = TFLiteRuntime(model.model, outputs=model.outputs)
+        assert runtime.input_shape == (14, 2)
+        outputs = runtime(WINDOWS[:3])
+        assert outputs["reconstruction"].shape == (3, 14, 2)
+        assert outputs["posterior_mean"].shape == outputs["posterior_log_variance"].shape == (3, 3)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 0.05)])
+def test_a_converted_model_computes_what_the_graph_does(
+    graph: keras.Model, converted: dict[str, Converted], precision: str, tolerance: float
+) -> None:
+    expected = np.asarray(graph(WINDOWS)["reconstruction"])
+    found = reconstruction(converted[precision], WINDOWS)
+    # float32: another order of additions. int8: some steps of a 255th of the range, which is about 2 here.
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_converting_twice_gives_the_same_bytes(graph: keras.Model, converted: dict[str, Converted]) -> None:
+    again = convert(graph, precision="int8", representative=WINDOWS)
+    assert again.model == converted["int8"].model
+    assert again.outputs == converted["int8"].outputs
+
+
+def test_the_ends_of_the_int8_range_are_the_extremes_of_the_representative_windows(graph: keras.Model) -> None:
+    wide = np.concatenate([WINDOWS[:8], 8.0 * np.sign(WINDOWS[:8])])
+    model = convert(graph, precision="int8", representative=wide)
+    tensor = TFLiteRuntime(model.model, outputs=model.outputs)._input
+    low, high = ((edge - tensor.zero_point) * tensor.step for edge in (-128, 127))
+    # The zero point is a whole step, so one end may be off by one step.
+    assert low == pytest.approx(-8.0, abs=tensor.step)
+    assert high == pytest.approx(8.0, abs=tensor.step)
+
+
+def test_the_converter_prints_nothing(graph: keras.Model, capfd: pytest.CaptureFixture[str]) -> None:
+    convert(graph, precision="float32", representative=WINDOWS)
+    assert capfd.readouterr() == ("", "")
+
+
+def other_graph(layer: layers.Layer) -> keras.Model:
+    window = layers.Input((14, 2), name="window")
+    return keras.Model(window, {"reconstruction": layer(window)})
+
+
+def test_operators_outside_the_list_are_told(converted: dict[str, Converted]) -> None:
+    softmax = convert(other_graph(layers.Softmax()), precision="int8", representative=WINDOWS)
+    assert set(softmax.operators) - INT8_SAFE == {"SOFTMAX"}
+
+
+def test_float_tensors_inside_an_int8_model_are_told() -> None:
+    cosine = layers.Lambda(keras.ops.cos, output_shape=(14, 2))
+    try:
+        model = convert(other_graph(cosine), precision="int8", representative=WINDOWS)
+    except TrainingError:
+        return  # a converter that refuses is as good as one whose float tensors are told
+    assert model.float_tensors
+
+
+def test_a_graph_that_tensorflow_cannot_convert_is_refused_in_one_line() -> None:
+    impossible = layers.Lambda(keras.ops.erfinv, output_shape=(14, 2))
+    with pytest.raises(TrainingError) as caught:
+        convert(other_graph(impossible), precision="int8", representative=WINDOWS)
+    line = str(caught.value)
+    assert line.startswith(
+        "TensorFlow cannot convert the model to int8: expected a graph of int8-safe layers, received "
+    )
+    assert "\n" not in line
+    assert len(line) < 500

@@ -71,6 +71,17 @@ class MqttSettings:
     keepalive_s: int = 30
     connect_timeout_s: float = 5.0
 
+    def new_client(self) -> paho.Client:
+        """A client for one connection, logged in by name and password; TLS, callbacks and a will are its user's."""
+        version = MQTTProtocolVersion.MQTTv5 if self.protocol == 5 else MQTTProtocolVersion.MQTTv311
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=self.client_id, protocol=version, reconnect_on_failure=False
+        )
+        client.connect_timeout = self.connect_timeout_s
+        if self.username is not None:
+            client.username_pw_set(self.username, self.password)
+        return client
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
@@ -167,15 +178,9 @@ class MqttLink:
 
     def _new_client(self) -> paho.Client:
         settings = self._settings
-        version = MQTTProtocolVersion.MQTTv5 if settings.protocol == 5 else MQTTProtocolVersion.MQTTv311
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=settings.client_id, protocol=version, reconnect_on_failure=False
-        )
-        client.connect_timeout = settings.connect_timeout_s
+        client = settings.new_client()
         client.max_inflight_messages_set(0)  # no limit here: a message that paho held back would be in a second queue
         client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
-        if settings.username is not None:
-            client.username_pw_set(settings.username, settings.password)
         if settings.tls is not None:
             client.tls_set_context(_tls_context(settings.tls))
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect

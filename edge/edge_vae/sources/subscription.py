@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_vae.backoff import Backoff
@@ -97,13 +96,7 @@ class Subscription:
 
     def _new_client(self) -> paho.Client:
         settings = self._settings
-        version = MQTTProtocolVersion.MQTTv5 if settings.protocol == 5 else MQTTProtocolVersion.MQTTv311
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=settings.client_id, protocol=version, reconnect_on_failure=False
-        )
-        client.connect_timeout = settings.connect_timeout_s
-        if settings.username is not None:
-            client.username_pw_set(settings.username, settings.password)
+        client = settings.new_client()
         if (tls := settings.tls) is not None:
             ca, cert, key = (None if file is None else str(file) for file in (tls.ca_file, tls.cert_file, tls.key_file))
             client.tls_set(ca, cert, key)

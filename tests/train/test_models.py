@@ -88,8 +88,9 @@ def test_folded_upsampling_equals_repeating_and_a_convolution_of_five(
     np.testing.assert_allclose(found, plain(repeated), atol=1e-5)
 
 
-def test_a_saved_scoring_graph_is_made_of_stock_layers_alone(run_folder: Path) -> None:
-    with zipfile.ZipFile(run_folder / "scoring_graph.keras") as archive:
+def test_a_saved_scoring_graph_is_made_of_stock_layers_alone(tmp_path: Path) -> None:
+    scoring_graph(build(Architecture(12, 2, latent=3, width=8))).save(tmp_path / "graph.keras")
+    with zipfile.ZipFile(tmp_path / "graph.keras") as archive:
         config = json.loads(archive.read("config.json"))
 
     def objects(part: Any) -> Iterator[tuple[str, object]]:
@@ -110,3 +111,21 @@ def test_a_scoring_graph_of_batch_one_has_the_same_outputs() -> None:
     one, any_batch = scoring_graph(vae, batch_size=1), scoring_graph(vae)
     assert one.input_shape == (1, 8, 2)
     np.testing.assert_array_equal(one(given)["reconstruction"], any_batch(given)["reconstruction"])
+
+
+def test_a_scoring_graph_with_modes_names_its_inputs_in_the_order_of_the_alphabet() -> None:
+    vae = build(Architecture(8, 2, latent=3, width=8, modes=2))
+    graph, given = scoring_graph(vae, batch_size=1), windows(8, 2, count=1)
+    assert [(tensor.name, tuple(tensor.shape)) for tensor in graph.inputs] == [
+        ("a_window", (1, 8, 2)),
+        ("b_condition", (1, 2)),
+    ]
+    condition = np.array([[0.0, 1.0]], np.float32)
+    mean = np.asarray(vae.encoder([given, condition])[0])
+    np.testing.assert_array_equal(graph([given, condition])["posterior_mean"], mean)
+    np.testing.assert_array_equal(graph([given, condition])["reconstruction"], vae.decoder([mean, condition]))
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="expected one of conv, dense, hvae, linear, tcn, received 'gru'"):
+        build(Architecture(8, 2, family="gru"))

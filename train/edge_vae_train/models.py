@@ -7,95 +7,48 @@ same outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import layers
 
-__all__ = ["Architecture", "VariationalAutoencoder", "build", "scoring_graph"]
+from edge_vae_train.families import FAMILIES
+from edge_vae_train.families.autoencoder import Architecture, VariationalAutoencoder
 
-Model = Any  # Keras ships no type information.
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """What a model is built from.
-
-    Attributes:
-        length: Samples in a window.
-        channels: Channels of a sample.
-        latent: Latent dimensions.
-        width: Filters of the widest convolution; the outer ones have half as many.
-    """
-
-    length: int
-    channels: int
-    latent: int = 8
-    width: int = 64
-
-
-@dataclass(frozen=True, slots=True)
-class VariationalAutoencoder:
-    """An encoder (window -> posterior mean, log variance) and a decoder (latent -> window), both Keras models."""
-
-    architecture: Architecture
-    encoder: Model
-    decoder: Model
+__all__ = ["FAMILIES", "Architecture", "VariationalAutoencoder", "build", "scoring_graph"]
 
 
 def build(architecture: Architecture) -> VariationalAutoencoder:
-    """The `conv` family: strided convolutions down to a quarter of the length, and their mirror image.
+    """An untrained model of the architecture's family.
 
-    Upsampling is folded into the convolutions: repeating each step and convolving with kernel 5 equals a convolution
-    with kernel 3 and twice the filters, reshaped. It needs a third fewer multiplications and no TILE, which TensorFlow
-    Lite Micro lacks.
+    Raises:
+        ValueError: There is no such family.
     """
-    return VariationalAutoencoder(architecture, _encoder(architecture), _decoder(architecture))
+    if architecture.family not in FAMILIES:
+        msg = f"family: expected one of {', '.join(FAMILIES)}, received {architecture.family!r}"
+        raise ValueError(msg)
+    return FAMILIES[architecture.family](architecture)
 
 
-def _encoder(a: Architecture) -> Model:
-    window = layers.Input((a.length, a.channels), name="window")
-    x = layers.Conv1D(a.width // 2, 5, strides=2, padding="same", activation="relu", name="down1")(window)
-    x = layers.Conv1D(a.width, 5, strides=2, padding="same", activation="relu", name="down2")(x)
-    x = layers.Conv1D(a.width // 2, 3, padding="same", activation="relu", name="narrow")(x)
-    x = layers.Flatten(name="flat")(x)
-    mean = layers.Dense(a.latent, name="posterior_mean")(x)
-    log_variance = layers.Dense(a.latent, name="posterior_log_variance")(x)
-    return keras.Model(window, [mean, log_variance], name="encoder")
-
-
-def _decoder(a: Architecture) -> Model:
-    quarter = -(-a.length // 4)
-    latent = layers.Input((a.latent,), name="latent")
-    x = layers.Dense(quarter * (a.width // 2), activation="relu", name="seed")(latent)
-    x = layers.Reshape((quarter, a.width // 2), name="seed_steps")(x)
-    x = layers.Conv1D(2 * a.width, 3, padding="same", activation="relu", name="up1")(x)
-    x = layers.Reshape((2 * quarter, a.width), name="up1_steps")(x)
-    x = layers.Conv1D(a.width, 3, padding="same", activation="relu", name="up2")(x)
-    x = layers.Reshape((4 * quarter, a.width // 2), name="up2_steps")(x)
-    x = layers.Conv1D(a.channels, 3, padding="same", name="samples")(x)
-    if surplus := 4 * quarter - a.length:
-        x = layers.Cropping1D((0, surplus), name="trim")(x)
-    return keras.Model(latent, x, name="decoder")
-
-
-def scoring_graph(vae: VariationalAutoencoder, *, batch_size: int | None = None) -> Model:
+def scoring_graph(vae: VariationalAutoencoder, *, batch_size: int | None = None) -> Any:
     """The model that is saved, converted and run.
 
     Input shape:
-        `(batch, length, channels)`, scaled and clipped.
+        `window` (batch, length, channels), scaled and clipped. With modes there are two inputs in a list: `a_window`,
+        and `b_condition` (batch, modes). The converter matches representative samples to inputs by the order of their
+        names.
 
     Output shape:
         A dictionary: `reconstruction` (batch, length, channels), `posterior_mean` and `posterior_log_variance` (batch,
         latent).
     """
     a = vae.architecture
-    window = layers.Input((a.length, a.channels), batch_size=batch_size, name="window")
-    mean, log_variance = vae.encoder(window)
+    window = layers.Input((a.length, a.channels), batch_size=batch_size, name="a_window" if a.modes else "window")
+    condition = [layers.Input((a.modes,), batch_size=batch_size, name="b_condition")] if a.modes else []
+    mean, log_variance = vae.encoder([window, *condition] if condition else window)
     outputs = {
-        "reconstruction": vae.decoder(mean),
+        "reconstruction": vae.decoder([mean, *condition] if condition else mean),
         "posterior_mean": mean,
         "posterior_log_variance": log_variance,
     }
-    return keras.Model(window, outputs, name="scoring_graph")
+    return keras.Model([window, *condition] if condition else window, outputs, name="scoring_graph")

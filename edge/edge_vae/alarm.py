@@ -50,7 +50,8 @@ class Alarm:
     """
 
     def __init__(self, rules: AlarmRules, *, threshold: float) -> None:
-        self._rules, self._threshold = rules, threshold
+        self._rules, self.threshold = rules, threshold
+        """The score above which a window is anomalous; may be changed between windows."""
         self._above: deque[bool] = deque(maxlen=rules.on_delay[1])
         self._below: deque[bool] = deque(maxlen=rules.off_delay[1])
         self.active = False
@@ -58,8 +59,8 @@ class Alarm:
 
     def push(self, score: float) -> Change:
         """What this window's score did to the alarm."""
-        self._above.append(score > self._threshold)
-        self._below.append(score < self._threshold * (1 - self._rules.deadband))
+        self._above.append(score > self.threshold)
+        self._below.append(score < self.threshold * (1 - self._rules.deadband))
         if self.active:
             self.peak_score = max(self.peak_score, score)
             if sum(self._below) >= self._rules.off_delay[0]:

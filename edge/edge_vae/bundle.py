@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,17 +21,23 @@ from numpy.typing import NDArray
 
 from edge_vae.alarm import AlarmRules
 from edge_vae.errors import BundleError
+from edge_vae.explain import Explanation
+from edge_vae.features import feature_names
+from edge_vae.sample import FloatArray
 from edge_vae.scale import Scaler
-from edge_vae.score import STATISTICS, Term
+from edge_vae.score import Term, needs_model, view_of
 from edge_vae.threshold import Threshold
+from edge_vae.view import Rows, View
 
 __all__ = [
     "FORMAT",
     "MAX_BYTES",
+    "PCA_VIEW",
     "Bundle",
     "Channel",
+    "Fit",
     "Manifest",
-    "Model",
+    "Modes",
     "ParityRow",
     "Training",
     "WindowShape",
@@ -38,14 +45,17 @@ __all__ = [
     "npz_to_arrays",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the bundle's layout. A reader takes its own version only."""
 
 MAX_BYTES = 16 << 20
-"""A larger file is not read at all: a window model has some tens of kilobytes."""
+"""A larger file is not read at all: a model has some tens of kilobytes."""
 
-_MANIFEST, _MODEL, _GOLDEN, _REFERENCE = "manifest.json", "window.tflite", "golden.npz", "reference.npz"
-_ENTRIES = (_MANIFEST, _MODEL, _GOLDEN, _REFERENCE)
+_MANIFEST, _GOLDEN, _REFERENCE = "manifest.json", "golden.npz", "reference.npz"
+_MODEL_SUFFIX = ".tflite"
+
+PCA_VIEW = "pca"
+"""The view whose model is no TFLite file, but arrays of the bundle's reference."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first time a ZIP can tell."""
 
@@ -75,14 +85,43 @@ class WindowShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(msg)
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model: what it is, its hash, its outputs (name to tensor name), its operators and their counts."""
+class Modes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The operating modes that a machine was seen in: recipe, load, material.
 
-    name: str
-    sha256: str
-    precision: str
-    outputs: dict[str, str]
-    operators: dict[str, int]
+    Attributes:
+        columns: Columns of the data that name the mode.
+        values: (modes, columns) the known modes.
+        centre: (modes, channels) of each mode's own scaler.
+        scale: (modes, channels) of each mode's own scaler.
+    """
+
+    columns: tuple[str, ...]
+    values: Rows
+    centre: Rows
+    scale: Rows
+
+    def __post_init__(self) -> None:
+        if not self.columns or not len(self.values) == len(self.centre) == len(self.scale) > 0:
+            msg = "expected at least one mode column, and values, centre and scale of each mode"
+            raise ValueError(msg)
+        if any(len(row) != len(self.columns) for row in self.values) or not np.all(np.array(self.scale) > 0):
+            msg = "expected a value for each mode column, and scales above zero"
+            raise ValueError(msg)
+
+    def find(self, values: FloatArray) -> NDArray[np.intp]:
+        """Number of the mode of each sample (samples, columns), -1 where it is none of the known ones."""
+        same = np.isclose(values[:, None, :], np.array(self.values)[None], rtol=1e-6, atol=1e-9).all(axis=2)
+        return np.where(same.any(axis=1), same.argmax(axis=1), -1)
+
+    def scaler(self, mode: int) -> Scaler:
+        """The scaler of a mode."""
+        return Scaler(np.array(self.centre[mode]), np.array(self.scale[mode]))
+
+    @property
+    def conditions(self) -> NDArray[np.float32]:
+        """(modes, conditions) what the models are told of each mode: one 1 for each column, among its values."""
+        found = [np.unique(column, return_inverse=True) for column in np.array(self.values).T]
+        return np.concatenate([np.eye(len(levels), dtype=np.float32)[which] for levels, which in found], axis=1)
 
 
 class ParityRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,20 +133,28 @@ class ParityRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passed: bool | None
 
 
-class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model was trained on, and how."""
+class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the model of one view was trained: `retries` counts trainings whose latent units all fell silent."""
 
     family: str
     latent: int
+    active_units: int
     beta: float
-    seed: int
+    retries: int
     epochs: int
+    loss: float
+    held_out_loss: float
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the models were trained on, and how each view's was."""
+
+    seed: int
     sessions: int
     samples: int
     windows: int
     held_out_windows: int
-    loss: float
-    held_out_loss: float
+    fits: dict[str, Fit]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,9 +169,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: WindowShape
     clip: float
     baseline: int
-    models: tuple[Model, ...]
+    modes: Modes | None
+    views: tuple[View, ...]
     score: tuple[Term, ...]
     threshold: Threshold
+    explanation: Explanation
     alarm: AlarmRules
     training: Training
     calibration: str
@@ -137,18 +186,77 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not self.channels or self.rate_hz <= 0 or self.clip <= 0 or self.baseline < 0:
             msg = "expected channels, a positive rate and clip, and a baseline of at least 0"
             raise ValueError(msg)
-        unknown = [term.name for term in self.score if term.name not in STATISTICS]
-        if unknown or not self.score or any(len(term.variance) != len(self.channels) for term in self.score):
-            msg = f"expected score terms out of {', '.join(sorted(STATISTICS))}, with a variance for each channel"
+        wanted = {view_of(term.name) for term in self.score} - {None}
+        if not self.score or wanted != {view.name for view in self.views}:
+            msg = f"expected score terms, and the views that they look at: {', '.join(sorted(map(str, wanted)))}"
             raise ValueError(msg)
-        if any("reconstruction" not in model.outputs for model in self.models):
-            msg = "expected a model with the output reconstruction"
+        self._expect_fitting_views()
+        self._expect_fitting_tables()
+        self._expect_fitting_terms()
+
+    def _expect_fitting_views(self) -> None:
+        if not {view.name for view in self.views if view.model} <= set(self.training.fits):
+            msg = f"expected a fit for each model, received those of {', '.join(self.training.fits)}"
             raise ValueError(msg)
+        for view in self.views:
+            steps, modes = view.steps(self.window.length), max(1, len(view.conditions))
+            if len(view.variance) not in (1, steps) or (view.centre and len(view.centre) != steps * modes):
+                msg = f"expected tables of {steps} steps in view {view.name!r}"
+                raise ValueError(msg)
+            if view.lag > self.window.length:
+                msg = f"expected a lag of at most the window's {self.window.length} samples in view {view.name!r}"
+                raise ValueError(msg)
+            if any(len(row) != self.conditions for row in view.conditions):
+                msg = f"expected {self.conditions} conditions in view {view.name!r}"
+                raise ValueError(msg)
+        if self.explanation.method == "normalised" and not 0 < len(self.views) == len(self.explanation.centre):
+            msg = f"expected a row for each of {len(self.views)} views to explain by, and at least one view"
+            raise ValueError(msg)
+
+    def _expect_fitting_tables(self) -> None:
+        tables = [table for view in self.views for table in (view.centre, view.scale, view.variance)]
+        tables += [self.modes.centre, self.modes.scale] if self.modes else []
+        tables += [self.explanation.centre, self.explanation.spread]
+        if any(len(row) != len(self.channels) for table in tables for row in table):
+            msg = f"expected tables with a column for each of the {len(self.channels)} channels"
+            raise ValueError(msg)
+
+    def _expect_fitting_terms(self) -> None:
+        channels, features = len(self.channels), len(feature_names(self.window.length))
+        for term in self.score:
+            latent = max(1, len(term.precision))
+            shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+                "logm": ((1, channels), (channels, channels)),
+                "mahalanobis": ((features, channels), (channels * features, features)),
+                "max": ((1, channels), (0,)),
+                "t2": ((1, latent), (latent, latent)),
+            }
+            expected = shapes.get(term.name.partition(".")[2], ((0,), (0,)))
+            if (received := (np.shape(term.centre), np.shape(term.precision))) != expected:
+                msg = (
+                    f"expected a centre and a precision of the shapes {expected} in term {term.name!r}, not {received}"
+                )
+                raise ValueError(msg)
 
     @property
     def channel_names(self) -> tuple[str, ...]:
         """Names of the channels, in the order of the model."""
         return tuple(channel.name for channel in self.channels)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """What a source must deliver, in this order: the channels, then the columns that name the mode."""
+        return self.channel_names + (self.modes.columns if self.modes else ())
+
+    @property
+    def conditions(self) -> int:
+        """Length of what the models are told of the operating mode; 0 without modes."""
+        return self.modes.conditions.shape[1] if self.modes else 0
+
+    @property
+    def precision(self) -> str:
+        """What the models compute in; empty without a model."""
+        return ", ".join(sorted({view.model.precision for view in self.views if view.model}))
 
     @property
     def period_s(self) -> float:
@@ -163,21 +271,23 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A manifest, the model, golden windows, and the PCA that evaluations show beside the model.
+    """A manifest, the models, golden windows, and the PCA that evaluations show beside the model.
 
     Attributes:
         manifest: All numbers.
-        model: The TFLite flatbuffer.
-        golden: `windows` (windows, length, channels), scaled and unclipped, and the expected `score` (windows,).
-        reference: `mean` (length * channels,), `components` (components, length * channels), `variance` (components,),
-            and `q` and `t2`, the means of both statistics on held-out normals; empty when the window is too large to
-            carry them.
+        models: The TFLite flatbuffer of each view that has one, by its name.
+        golden: `windows` (windows, length, channels), scaled and unclipped, their `conditions` (windows, conditions),
+            and the expected `score` (windows,).
+        reference: Of the term `pca`, where the score has it: `lag_mean` (lag * channels,) and `lag_components`
+            (components, lag * channels). Of the PCA that evaluations show beside the model: `mean` (length *
+            channels,), `components` (components, length * channels), `variance` (components,), and `q` and `t2`, the
+            means of both statistics on held-out normals; left out where the window is too large to carry them.
     """
 
     manifest: Manifest
-    model: bytes
+    models: Mapping[str, bytes]
     golden: Mapping[str, NDArray[np.float32]]
-    reference: Mapping[str, NDArray[np.float32]]
+    reference: Mapping[str, NDArray[Any]]
 
     @property
     def sha256(self) -> str:
@@ -187,7 +297,10 @@ class Bundle:
     def pack(self) -> bytes:
         """The bytes of the file."""
         manifest = msgspec.json.format(msgspec.json.encode(self.manifest), indent=1)
-        return _zipped([manifest, self.model, arrays_to_npz(self.golden), arrays_to_npz(self.reference)])
+        contents = {_MANIFEST: manifest}
+        contents |= {view.name + _MODEL_SUFFIX: self.models[view.name] for view in self.manifest.views if view.model}
+        contents |= {_GOLDEN: arrays_to_npz(self.golden), _REFERENCE: arrays_to_npz(self.reference)}
+        return _zipped(contents)
 
     @classmethod
     def unpack(cls, packed: bytes, *, path: str) -> Bundle:
@@ -205,10 +318,16 @@ class Bundle:
             _expect_fitting(manifest, golden, reference)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise _refused(path, f"a content that cannot be read ({error})") from error
-        bundle = cls(manifest, contents[_MODEL], golden, reference)
-        if [m.sha256 for m in manifest.models] != [hashlib.sha256(bundle.model).hexdigest()]:
-            raise _refused(path, "a model whose hash is not the manifest's")
-        return bundle
+        models = {name.removesuffix(_MODEL_SUFFIX): c for name, c in contents.items() if name.endswith(_MODEL_SUFFIX)}
+        described_models = {view.name: view.model for view in manifest.views if view.model}
+        if list(described_models) != list(models):
+            raise _refused(path, f"the models {', '.join(models)}, which are not the manifest's")
+        if {view_of(term.name) for term in manifest.score if needs_model(term.name)} != set(models):
+            raise _refused(path, "a score with terms of other models")
+        for name, model in described_models.items():
+            if model.sha256 != hashlib.sha256(models[name]).hexdigest():
+                raise _refused(path, "a model whose hash is not the manifest's")
+        return cls(manifest, models, golden, reference)
 
     @classmethod
     def read(cls, path: Path) -> Bundle:
@@ -245,7 +364,7 @@ def arrays_to_npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def npz_to_arrays(packed: bytes) -> dict[str, NDArray[np.float32]]:
-    """The float32 arrays of an `.npz` file.
+    """The float16 and float32 arrays of an `.npz` file.
 
     Raises:
         ValueError: It is damaged, or holds an array of another type, or a number that is not finite.
@@ -257,8 +376,8 @@ def npz_to_arrays(packed: bytes) -> dict[str, NDArray[np.float32]]:
         msg = f"expected an npz file, received something else ({error})"
         raise ValueError(msg) from error
     for name, array in arrays.items():
-        if array.dtype != np.float32 or not np.all(np.isfinite(array)):
-            msg = f"expected finite float32 numbers in {name}, received {array.dtype}"
+        if array.dtype not in (np.float16, np.float32) or not np.all(np.isfinite(array)):
+            msg = f"expected finite float16 or float32 numbers in {name}, received {array.dtype}"
             raise ValueError(msg)
     return arrays
 
@@ -273,13 +392,19 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[np.float32]:
 
 
 def _expect_fitting(
-    manifest: Manifest, golden: Mapping[str, NDArray[np.float32]], reference: Mapping[str, NDArray[np.float32]]
+    manifest: Manifest, golden: Mapping[str, NDArray[np.float32]], reference: Mapping[str, NDArray[Any]]
 ) -> None:
     """Raise ValueError unless the arrays have the shapes that the manifest's window gives them."""
     length, channels = manifest.window.length, len(manifest.channels)
     count = len(golden.get("windows", ()))
-    expected: dict[str, tuple[int, ...]] = {"windows": (count, length, channels), "score": (count,)}
+    expected: dict[str, tuple[int, ...]] = {
+        "windows": (count, length, channels), "conditions": (count, manifest.conditions), "score": (count,),
+    }  # fmt: skip
     received = {name: array.shape for name, array in golden.items()}
+    for view in manifest.views:
+        if view.name == PCA_VIEW:
+            components, cells = len(reference.get("lag_components", ())), view.lag * channels
+            expected |= {"lag_mean": (cells,), "lag_components": (components, cells)}
     if "components" in reference:
         components, cells = len(reference["components"]), length * channels
         expected |= {"mean": (cells,), "components": (components, cells), "variance": (components,)}
@@ -296,10 +421,10 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _zipped(contents: list[bytes]) -> bytes:
+def _zipped(contents: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in zip(_ENTRIES, contents, strict=True):
+        for name, content in contents.items():
             archive.writestr(_entry(name), content)
     return file.getvalue()
 
@@ -309,12 +434,14 @@ def _unzipped(packed: bytes, path: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             entries = archive.infolist()
-            if [e.filename for e in entries] != list(_ENTRIES) or any(e.compress_type for e in entries):
+            names = [e.filename for e in entries]
+            models = [name for name in names if name.endswith(_MODEL_SUFFIX)]
+            if names != [_MANIFEST, *models, _GOLDEN, _REFERENCE] or any(e.compress_type for e in entries):
                 raise _refused(path, "a ZIP with other entries")
-            contents = {name: archive.read(name) for name in _ENTRIES}
+            contents = {name: archive.read(name) for name in names}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise _refused(path, f"{len(packed)} bytes that are truncated, changed or something else ({error})") from error
-    if _zipped(list(contents.values())) != packed:
+    if _zipped(contents) != packed:
         raise _refused(path, "a file that was changed after it was written")
     return contents
 

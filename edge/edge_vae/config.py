@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, field
 
 from edge_vae import toml_file, toml_text
+from edge_vae.drift import DEFAULT_HOURS
 from edge_vae.errors import ConfigError, Problem
 from edge_vae.toml_table import CREDENTIAL, Mistake, Table
 from edge_vae.topics import topic_level
@@ -20,6 +21,7 @@ __all__ = [
     "AgentConfig",
     "AlarmConfig",
     "BaselineConfig",
+    "DriftConfig",
     "MqttConfig",
     "MqttSourceConfig",
     "NodeConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "ReplayConfig",
     "SourceConfig",
     "StdinConfig",
+    "ThresholdConfig",
     "TlsConfig",
     "effective",
     "missing_files",
@@ -43,6 +46,8 @@ DEFAULT_KEEPALIVE_S = 30
 DEFAULT_OUTBOX_BYTES = 64 * 2**20
 MIN_OUTBOX_BYTES = 64 * 2**10
 DEFAULT_QUEUED_ROWS = 100_000
+DEFAULT_LIMIT = 0.5
+"""Half of the bundle's threshold: beyond that the machine is another one, and wants another bundle."""
 MAX_DELAY_WINDOWS = 1000
 EXPECTED_DELAY = f"[k, n] with 1 <= k <= n <= {MAX_DELAY_WINDOWS}, for k of the last n windows"
 MIN_BASELINE_SAMPLES = 2
@@ -176,10 +181,38 @@ SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig
 
 
 class BaselineConfig(Table, frozen=True, kw_only=True):
-    """Learning what this machine is like today, before the first score; what is not set is as the bundle says."""
+    """Learning what this machine is like today, before the first score; what is not set is as the bundle says.
+
+    `on` says when: at the start of each session, which a bundle with a baseline cannot do without, and on the command
+    `rebaseline`. Without "command" such a command is refused, and where no pipeline takes one none is subscribed to.
+    """
 
     samples: Annotated[int, Meta(ge=MIN_BASELINE_SAMPLES)] | None = None
-    on: Annotated[tuple[Literal["start"], ...], Meta(min_length=1)] = ("start",)
+    on: Annotated[tuple[Literal["start", "command"], ...], Meta(min_length=1)] = ("start", "command")
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """The threshold of a bundle with a baseline was fitted on sessions that had learned theirs."""
+        if "start" not in self.on:
+            yield ("on",), f'expected "start" among them, received {list(self.on)}'
+
+
+class ThresholdConfig(Table, frozen=True, kw_only=True):
+    """Whether the threshold follows the tail that this machine shows, and how far.
+
+    Off by default: the threshold of the bundle was fitted on data that somebody had called normal, and one that learns
+    from whatever runs can be raised by a fault that grows slowly, before anybody has seen it. `limit` bounds how far,
+    and an alarm, the time after it, and drift stop it; it may still hide the beginning of a fault.
+    """
+
+    adapt: bool = False
+    limit: Annotated[float, Meta(gt=0, lt=1)] = DEFAULT_LIMIT
+
+
+class DriftConfig(Table, frozen=True, kw_only=True):
+    """Whether a slow change of normal operation is told, and after how many hours of it."""
+
+    detect: bool = True
+    hours: Annotated[float, Meta(gt=0)] = DEFAULT_HOURS
 
 
 class AlarmConfig(Table, frozen=True, kw_only=True):
@@ -205,6 +238,8 @@ class PipelineConfig(Table, frozen=True, kw_only=True):
     source: SourceConfig
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
 
     def mistakes(self) -> Iterator[Mistake]:
         """The asset is a level of its topics."""

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from edge_vae.bundle import Bundle
+from edge_vae.bundle import PCA_VIEW, Bundle, Modes
+from edge_vae.explain import Explanation
+from edge_vae.view import View
 
 __all__ = ["document", "text"]
 
@@ -14,21 +16,21 @@ __all__ = ["document", "text"]
 def document(bundle: Bundle) -> dict[str, Any]:
     """The manifest, the hash and the sizes in bytes."""
     described: dict[str, Any] = msgspec.to_builtins(bundle.manifest)
-    return {"bytes": len(bundle.pack()), "model_bytes": len(bundle.model), "sha256": bundle.sha256, **described}
+    model_bytes = sum(len(model) for model in bundle.models.values())
+    return {"bytes": len(bundle.pack()), "model_bytes": model_bytes, "sha256": bundle.sha256, **described}
 
 
 def text(bundle: Bundle) -> str:
     """The same for people."""
     m = bundle.manifest
-    model, window, threshold, alarm, training = m.models[0], m.window, m.threshold, m.alarm, m.training
-    operators = ", ".join(f"{count} {name}" for name, count in model.operators.items())
+    window, threshold, alarm, training = m.window, m.threshold, m.alarm, m.training
     baseline = (
         f"each session re-centred on its first {m.baseline} samples" if m.baseline else "one scaler for all sessions"
     )
     lines = [
         f"name       {m.name}, version {m.version}, made {m.created}",
         f"file       {len(bundle.pack())} bytes, sha256 {bundle.sha256}",
-        f"model      {training.family}, {model.precision}, {len(bundle.model)} bytes: {operators}",
+        *(_view(bundle, view) for view in m.views),
         f"calibrated with {m.calibration} windows" if m.calibration else "calibrated not at all: float",
         f"window     {window.length} samples every {window.stride}, {m.rate_hz:.4g} Hz, clipped at {m.clip:g} sigma",
         f"baseline   {baseline}",
@@ -44,11 +46,35 @@ def text(bundle: Bundle) -> str:
         ),
         (
             f"trained    on {training.windows} windows of {training.sessions} sessions, seed {training.seed}, "
-            f"held-out loss {training.held_out_loss:.4f}"
+            "held-out loss " + ", ".join(f"{fit.held_out_loss:.4f} ({name})" for name, fit in training.fits.items())
         ),
+        *([_modes(m.modes)] if m.modes else []),
+        _explanation(m.explanation),
         "channels   " + ", ".join(f"{c.name} ({c.centre:.4g} +- {c.scale:.3g})" for c in m.channels),
         "parity with the trained model:",
     ]
     verdicts = {None: "", True: "ok", False: "REFUSED"}
     lines += [f"  {r.measure:<44} {r.value:>10.5g}  {r.limit:<9} {verdicts[r.passed]}".rstrip() for r in m.parity]
     return "\n".join(lines)
+
+
+def _view(bundle: Bundle, view: View) -> str:
+    if view.name == PCA_VIEW:
+        components = len(bundle.reference["lag_components"])
+        return f"view       {view.name}: {components} principal components of {view.lag} consecutive samples"
+    if view.model is None:
+        return f"view       {view.name}: no model"
+    fit, model = bundle.manifest.training.fits[view.name], bundle.models[view.name]
+    listed = ", ".join(f"{count} {name}" for name, count in view.model.operators.items())
+    return f"view       {view.name}: {fit.family}, {view.model.precision}, {len(model)} bytes: {listed}"
+
+
+def _explanation(explanation: Explanation) -> str:
+    hits = ", ".join(f"{method} {hit:.0%}" for method, hit in explanation.hits.items())
+    tried = f"; the faulty channel came first: {hits} of synthetic faults" if hits else ""
+    return f"explained  by {explanation.method}{tried}"
+
+
+def _modes(modes: Modes) -> str:
+    known = ", ".join(" ".join(f"{value:g}" for value in row) for row in modes.values)
+    return f"modes      {len(modes.values)} of {', '.join(modes.columns)}: {known}"

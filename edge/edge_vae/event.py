@@ -23,6 +23,8 @@ __all__ = [
     "EventKind",
     "Model",
     "Quality",
+    "Reply",
+    "RequestId",
     "Severity",
     "State",
     "Status",
@@ -32,19 +34,22 @@ __all__ = [
     "notice",
 ]
 
-EventKind = Literal["raised", "cleared", "dropped", "store_reset"]
-"""Alarm raised or cleared; messages dropped from a full outbox; a damaged outbox replaced by an empty one."""
+EventKind = Literal["raised", "cleared", "drift", "unknown_mode", "dropped", "store_reset"]
+"""Alarm raised or cleared; a slow change of normal operation; an operating mode that the model does not know; messages
+dropped from a full outbox; a damaged outbox replaced by an empty one."""
 Severity = Literal["info", "warning", "critical"]
 """In rising order."""
 Quality = Literal["good", "uncertain", "bad"]
 """Of the samples in the event's window, in the words of OPC UA."""
 AssetState = Literal["normal", "alarm", "learning", "fault"]
-"""`learning`: the baseline of a session is being taken, nothing is scored yet. `fault`: no samples, or none of use."""
+"""`learning`: the baseline of a session is being taken, nothing is scored yet. `fault`: no samples, or none of use, as
+in an operating mode that the model does not know."""
 
 Text = Annotated[str, Meta(min_length=1)]
 Time = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$")]
 Ulid = Annotated[str, Meta(pattern="^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+RequestId = Annotated[str, Meta(min_length=1, max_length=128)]
 AtLeast0 = Annotated[int, Meta(ge=0)]
 AtLeast1 = Annotated[int, Meta(ge=1)]
 
@@ -100,7 +105,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         seq: 1, 2, 3, ... for each asset; a gap means that messages were dropped, a restart follows a `store_reset`.
         time: When it happened, by the sensor's clock where the source has one.
         boot_id: The boot that `monotonic_ns` counts in.
-        score: Higher is worse.
+        score: Higher is worse; of `drift` the mean over its window, as are the numbers of its channels.
         peak_score: Highest score of the alarm so far.
         ratio: score / threshold.
         replayed: True when the message waited in the outbox for a connection.
@@ -171,10 +176,31 @@ class Status(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     time: Time | None
 
 
+class Reply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The answer to a command; a command that comes again with the same id is not done again, but answered the same.
+
+    Attributes:
+        id: That of the request.
+        asset: Whom the command was for.
+        command: What was to be done.
+        ok: Whether it was done, or has begun.
+        message: What was done, or why not, for a person.
+        time: When the message was made.
+    """
+
+    schema: Literal["edge-vae/reply/1"] = "edge-vae/reply/1"
+    id: RequestId
+    asset: Text
+    command: Text
+    ok: bool
+    message: Text
+    time: Time
+
+
 _ENCODER = msgspec.json.Encoder()
 
 
-def encode(message: Event | State | Status) -> bytes:
+def encode(message: Event | Reply | State | Status) -> bytes:
     """The message as JSON."""
     return _ENCODER.encode(message)
 

@@ -121,20 +121,20 @@ def inject(
 
 
 def stress(
-    windows: NDArray[np.float32], *, count: int, severity: float, clip: float, generator: np.random.Generator
+    windows: NDArray[np.float32], *, severity: float, clip: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """`count` faulty windows drawn from normal ones (windows, length, channels), clipped.
+    """A faulty window, clipped, for each normal one (windows, length, channels).
 
     Every fault, on one, some or all channels, with severities evenly from 0 to `severity`: what a real fault can do to
     the inputs of the model, so that a quantizer sees the activations that it must be able to represent.
     """
     names, channels = sorted(FAULTS), windows.shape[2]
-    made = np.empty((count, *windows.shape[1:]), np.float32)
-    for i, source in enumerate(generator.integers(0, len(windows), count)):
+    made = np.empty_like(windows)
+    for i, window in enumerate(windows):
         chosen = generator.random(channels) < generator.choice([1.0 / channels, 0.4, 1.0])
         chosen[generator.integers(channels)] = True
         made[i] = inject(
-            windows[source].astype(np.float64),
+            window.astype(np.float64),
             fault=names[generator.integers(len(names))],
             channels=chosen,
             severity=float(generator.uniform(0.0, severity)),

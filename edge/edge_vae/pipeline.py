@@ -1,4 +1,4 @@
-"""One asset from samples to alarm changes: stream, threshold, alarm. Pure: no thread, no clock, no message."""
+"""One asset from samples to alarm changes: stream, threshold, alarm, drift. Pure: no thread, no clock, no message."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_vae.adapt import Adaptation, TailState
 from edge_vae.alarm import Alarm, AlarmRules, Change
-from edge_vae.detector import Scorer
+from edge_vae.detector import Explainer
+from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftTest
 from edge_vae.event import AssetState, Channel
-from edge_vae.sample import Block
-from edge_vae.stream import Scored, Stream
+from edge_vae.sample import Block, FloatArray
+from edge_vae.stream import Scored, Stream, UnknownMode
 
-__all__ = ["Pipeline", "Turn"]
+__all__ = ["Drift", "Pipeline", "Strange", "Turn"]
 
 PIECE_BYTES = 1 << 16
 """So much memory may the windows take that are scored together: more at once are no faster (measured)."""
+HOLD_OFF = 10
+"""Lengths of the window after an alarm in which nothing is learned: the machine settles, and the first windows still
+hold samples of the alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Turn:
         change: `RAISED` or `CLEARED`.
         score: Score of the window.
         peak_score: Highest score of the alarm so far.
+        threshold: The threshold that the window was judged by.
         channels: All channels, the one with the largest share first.
         start_s: Time of the window's first sample, seconds since 1970; NaN without time.
         end_s: Time of its last sample.
@@ -36,76 +42,219 @@ class Turn:
     change: Change
     score: float
     peak_score: float
+    threshold: float
     channels: tuple[Channel, ...]
     start_s: float
     end_s: float
     arrived_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The bulk of the scores has risen: normal operation is not what it was. Means over the windows that have drifted.
+
+    Attributes:
+        windows: How many.
+        score: Their mean score.
+        threshold: The threshold at present.
+        channels: All channels, the one with the largest mean share first, with the means of value and expected value.
+        start_s: Time of the first sample of the first of these windows, seconds since 1970; NaN without time.
+        end_s: Time of the last sample of the last of them.
+        arrived_ns: Monotonic clock when the samples that completed the last one arrived.
+    """
+
+    windows: int
+    score: float
+    threshold: float
+    channels: tuple[Channel, ...]
+    start_s: float
+    end_s: float
+    arrived_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strange:
+    """An operating mode that the model does not know; nothing is scored in it.
+
+    Attributes:
+        channels: The columns that tell the mode, and their values.
+        time_s: When it was met, seconds since 1970; NaN without time.
+        arrived_ns: Monotonic clock when its samples arrived.
+    """
+
+    channels: tuple[Channel, ...]
+    time_s: float
+    arrived_ns: int
+
+
 class Pipeline:
     """Turns the samples of one asset into alarm changes.
+
+    Windows of an alarm, and those of a while after it, teach neither the threshold nor the drift test anything; while
+    there is drift, the threshold learns nothing, so that a slow fault does not raise its own threshold.
 
     Args:
         detector: The loaded bundle.
         rules: When an alarm is raised and cleared.
         baseline: Samples that each session is learned from; by default what the bundle says.
+        drift_hours: Hours of windows after which drift is told, see `DriftTest`; None: drift is not looked for.
+        adapt_limit: Part of the bundle's threshold by which it may move, see `Adaptation`; None: it stays.
+        tail: What the threshold has learned before.
+
+    Raises:
+        ValueError: The threshold is to move, and is none that can.
     """
 
-    def __init__(self, detector: Scorer, *, rules: AlarmRules, baseline: int | None = None) -> None:
-        self.channel_names = detector.manifest.channel_names
-        self.threshold = detector.manifest.threshold.value
-        self._stream = Stream(detector, baseline=baseline)
-        self._alarm = Alarm(rules, threshold=self.threshold)
-        window, channels = detector.manifest.window, len(self.channel_names)
-        self._piece = window.stride * max(1, PIECE_BYTES // (window.length * channels * np.float64().nbytes))
+    def __init__(
+        self,
+        detector: Explainer,
+        *,
+        rules: AlarmRules,
+        baseline: int | None = None,
+        drift_hours: float | None = DEFAULT_HOURS,
+        adapt_limit: float | None = None,
+        tail: TailState | None = None,
+    ) -> None:
+        manifest = detector.manifest
+        self.channel_names, self.columns = manifest.channel_names, manifest.source_columns
+        self._detector, self._stream = detector, Stream(detector, baseline=baseline)
+        self._mode_columns = self.columns[len(self.channel_names) :]
+        self._baseline_samples = manifest.baseline if baseline is None else baseline
+        window, threshold, stride_s = manifest.window, manifest.threshold, manifest.window.stride * manifest.period_s
+        self._alarm = Alarm(rules, threshold=threshold.value)
+        overlap = -(-window.length // window.stride)
+        self._hold_off, self._quiet = HOLD_OFF * overlap, HOLD_OFF * overlap
+        self._drift = DriftTest(start=threshold.start, hours=drift_hours, stride_s=stride_s) if drift_hours else None
+        self._adaptation: Adaptation | None = None
+        if adapt_limit is not None:
+            self._adaptation = Adaptation(threshold, limit=adapt_limit, stride_s=stride_s, overlap=overlap, state=tail)
+            self._alarm.threshold = self._adaptation.threshold
+        window_bytes = window.length * len(self.channel_names) * np.float64().nbytes
+        self._piece = window.stride * max(1, PIECE_BYTES // window_bytes)
         self.windows = 0
         self.score: float | None = None
 
     @property
     def state(self) -> AssetState:
-        """`learning` while the baseline is taken, `alarm` while one is raised, else `normal`."""
+        """`alarm` while one is raised, `fault` in an unknown mode, `learning` while the baseline is taken; `normal`."""
         if self._alarm.active:
             return "alarm"
+        if self._stream.mode < 0:
+            return "fault"
         return "learning" if self._stream.learning else "normal"
+
+    @property
+    def threshold(self) -> float:
+        """The threshold in force."""
+        return self._alarm.threshold
+
+    @property
+    def tail(self) -> TailState | None:
+        """What the threshold has learned, to be kept; None if it stays."""
+        return self._adaptation.state if self._adaptation else None
 
     @property
     def removed(self) -> int:
         """Samples that were left out because a reading was missing."""
         return self._stream.removed
 
-    def push(self, block: Block) -> list[Turn]:
-        """The alarm changes that these samples bring."""
+    def rebaseline(self) -> int:
+        """Learn the session's baseline anew, and say from how many samples; 0 when the model knows no baseline.
+
+        What was taken for drift is forgotten, and so is what the threshold has learned: both were about scores against
+        the baseline before. An active alarm stays until windows judged by the new baseline clear it: a command is no
+        evidence that the machine is well, and nothing clears an alarm unseen.
+        """
+        if not self._baseline_samples:
+            return 0
+        self._stream.start_session()
+        if self._drift:
+            self._drift.restart()
+        if self._adaptation:
+            self._adaptation.forget()
+            if not self._alarm.active:
+                self._alarm.threshold = self._adaptation.threshold
+        return self._stream.learning
+
+    def push(self, block: Block) -> list[Turn | Drift | Strange]:
+        """The alarm changes that these samples bring, drift that begins, and unknown modes that are met."""
         if block.starts_session:
             self._stream.start_session()
-        turns: list[Turn] = []
+        found: list[Turn | Drift | Strange] = []
         for at in range(0, len(block.times), self._piece):
             piece = slice(at, at + self._piece)
             scored = self._stream.push(block.values[piece], block.times[piece])
-            turns += self._turns(scored, block.arrived_ns)
-        return turns
+            found += self._judged(scored, block.arrived_ns)
+            found += [self._strange(unknown, block.arrived_ns) for unknown in self._stream.take_unknown()]
+        return found
 
-    def _turns(self, scored: Scored, arrived_ns: int) -> Iterator[Turn]:
+    def _judged(self, scored: Scored, arrived_ns: int) -> Iterator[Turn | Drift]:
         self.windows += len(scored.rows)
         for i in range(len(scored.rows)):
             if scored.after_break[i]:
-                self._alarm.interrupt()
+                self._interrupt()
             self.score = float(scored.score[i])
             change = self._alarm.push(self.score)
             if change is not Change.NONE:
                 yield self._turn(scored, i, change, arrived_ns)
+            if self._alarm.active or change is Change.CLEARED:
+                self._hold()
+            elif self._quiet < self._hold_off:
+                self._quiet += 1
+            elif (drifted := self._learn(scored, i)) is not None:
+                yield self._told(drifted, arrived_ns)
+
+    def _interrupt(self) -> None:
+        self._alarm.interrupt()
+        if self._adaptation:
+            self._adaptation.interrupt()
+
+    def _hold(self) -> None:
+        """Learn nothing from this window, nor from those of the hold-off after it."""
+        self._quiet = 0
+        if self._adaptation:
+            self._adaptation.interrupt()
+
+    def _learn(self, scored: Scored, i: int) -> Drifted | None:
+        """Take a window of normal operation into account; what has drifted, if drift begins with it."""
+        score, drifted = float(scored.score[i]), None
+        if self._drift:
+            drifted = self._drift.push(
+                score, shares=scored.shares[i], values=scored.values[i], expected=scored.expected[i],
+                start_s=float(scored.starts[i]), end_s=float(scored.ends[i]),
+            )  # fmt: skip
+        if self._adaptation:
+            if self._drift and self._drift.active:
+                self._adaptation.interrupt()
+            else:
+                self._alarm.threshold = self._adaptation.push(score)
+        return drifted
 
     def _turn(self, scored: Scored, i: int, change: Change, arrived_ns: int) -> Turn:
-        order = scored.shares[i].argsort()[::-1]
-        channels = tuple(
-            Channel(
-                name=self.channel_names[c],
-                share=float(scored.shares[i, c]),
-                value=float(scored.values[i, c]),
-                expected=float(scored.expected[i, c]),
-            )
-            for c in order
-        )
+        # Asked for turns alone: an explanation may cost as much as a hundred scores.
+        scaled, conditions, scaler = self._stream.window(i)
+        explained = self._detector.explain(scaled, conditions)
+        channels = self._channels(explained.shares[0], scored.values[i], scaler.inverse(explained.expected)[0])
         return Turn(
-            change, float(scored.score[i]), self._alarm.peak_score, channels,
+            change, float(scored.score[i]), self._alarm.peak_score, self._alarm.threshold, channels,
             float(scored.starts[i]), float(scored.ends[i]), arrived_ns,
         )  # fmt: skip
+
+    def _told(self, drifted: Drifted, arrived_ns: int) -> Drift:
+        channels = self._channels(drifted.shares, drifted.values, drifted.expected)
+        return Drift(
+            drifted.windows, drifted.score, self._alarm.threshold, channels, drifted.start_s, drifted.end_s, arrived_ns
+        )
+
+    def _strange(self, unknown: UnknownMode, arrived_ns: int) -> Strange:
+        modes = zip(self._mode_columns, unknown.values, strict=True)
+        columns = tuple(Channel(name=name, share=None, value=value, expected=None) for name, value in modes)
+        return Strange(columns, unknown.time_s, arrived_ns)
+
+    def _channels(self, shares: FloatArray, values: FloatArray, expected: FloatArray) -> tuple[Channel, ...]:
+        return tuple(
+            Channel(
+                name=self.channel_names[c], share=float(shares[c]), value=float(values[c]), expected=float(expected[c])
+            )
+            for c in shares.argsort()[::-1]
+        )

@@ -80,7 +80,8 @@ def _try(bundle: Path | None) -> Probe:
 
 
 def _run_own_model() -> None:
-    answer = TFLiteRuntime(MODEL.read_bytes(), outputs={"y": OUTPUT})(QUESTION)["y"]
+    nothing = np.empty((len(QUESTION), 0), np.float32)
+    answer = TFLiteRuntime(MODEL.read_bytes(), outputs={"y": OUTPUT})(QUESTION, nothing)["y"]
     if not np.allclose(answer, ANSWER):
         what = f"{runtime_name()} computes wrongly"
         raise InferenceError(what, expected=str(ANSWER[0].tolist()), received=str(answer[0].tolist()))

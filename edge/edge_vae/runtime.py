@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,8 +24,11 @@ _RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 class Runtime(Protocol):
     """A model that runs."""
 
-    def __call__(self, windows: NDArray[np.float32]) -> Outputs:
-        """Outputs for scaled and clipped windows (windows, length, channels)."""
+    def __call__(self, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> Outputs:
+        """Outputs for what a view sees of windows (windows, steps, channels), clipped.
+
+        `conditions` (windows, conditions) is the operating mode; a model without modes takes no notice of it.
+        """
         ...
 
 
@@ -78,34 +81,35 @@ class TFLiteRuntime:
         except (RuntimeError, ValueError) as error:
             what = f"{self.name} refuses the model"
             raise InferenceError(what, expected="a TFLite flatbuffer it can run", received=str(error)) from error
-        inputs = self._interpreter.get_input_details()
+        inputs = sorted(self._interpreter.get_input_details(), key=lambda details: -len(details["shape"]))
         found = {str(details["name"]): details for details in self._interpreter.get_output_details()}
-        if len(inputs) != 1 or not set(outputs.values()) <= set(found):
+        if [len(i["shape"]) for i in inputs] not in ([2], [3], [3, 2]) or not set(outputs.values()) <= set(found):
             raise InferenceError(
                 "the model's inputs and outputs are not those of a scoring graph",
-                expected=f"one input and the outputs {', '.join(outputs.values())}",
+                expected=f"a window, perhaps a condition, and the outputs {', '.join(outputs.values())}",
                 received=f"{len(inputs)} inputs and the outputs {', '.join(found)}",
             )
-        self._input = _Tensor.of(inputs[0])
+        self._inputs = [_Tensor.of(details) for details in inputs]
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in inputs[0]["shape"][1:])
+        self.conditions = int(inputs[1]["shape"][1]) if len(inputs) > 1 else 0
         self._outputs = {name: _Tensor.of(found[tensor]) for name, tensor in outputs.items()}
+        self._empty = {name: np.empty((0, *found[tensor]["shape"][1:]), np.float32) for name, tensor in outputs.items()}
 
-    def __call__(self, windows: NDArray[np.float32]) -> Outputs:
-        """Outputs for scaled and clipped windows (windows, length, channels), one invocation each."""
-        stored = self._input.stored(windows)
+    def __call__(self, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> Outputs:
+        """Outputs for what a view sees of windows (windows, steps, channels), clipped; one invocation each."""
+        stored = [tensor.stored(real) for tensor, real in zip(self._inputs, (windows, conditions), strict=False)]
         collected: dict[str, list[NDArray[Any]]] = {name: [] for name in self._outputs}
-        interpreter, index = self._interpreter, self._input.index
-        for i in range(len(stored)):
-            interpreter.set_tensor(index, stored[i : i + 1])
+        interpreter = self._interpreter
+        for i in range(len(windows)):
+            for tensor, values in zip(self._inputs, stored, strict=True):
+                interpreter.set_tensor(tensor.index, values[i : i + 1])
             interpreter.invoke()
             for name, tensor in self._outputs.items():
                 collected[name].append(interpreter.get_tensor(tensor.index))
-        return {name: self._joined(name, pieces) for name, pieces in collected.items()}
-
-    def _joined(self, name: str, pieces: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        if not pieces:
-            return np.empty((0, *self.input_shape), np.float32)
-        return self._outputs[name].real(np.concatenate(pieces))
+        return {
+            name: self._outputs[name].real(np.concatenate(pieces)) if pieces else self._empty[name]
+            for name, pieces in collected.items()
+        }
 
 
 def runtime_name() -> str:

@@ -56,8 +56,9 @@ class Baseline:
         self._samples, self._model = samples, model
         self.restart()
 
-    def restart(self) -> None:
-        """Forget the session: the next samples are learned from."""
+    def restart(self, model: Scaler | None = None) -> None:
+        """Forget the session: the next samples are learned from, for another scaler of the model where one is given."""
+        self._model = model or self._model
         self._pieces: list[FloatArray] = []
         self._missing = self._samples
         self.scaler: Scaler | None = None if self._samples else self._model

@@ -1,8 +1,7 @@
-"""A window to a score: statistics, their tail probabilities on normal data, and their sum.
+"""A window to a score: statistics of its views, their tail probabilities on normal data, and their sum.
 
-Every statistic is a mean over channels of parts that are at least zero, so each channel's share of a score is exact. A
-statistic s becomes -log p(s), p being the probability that a normal window reaches s; the score is the sum of -log p
-over the terms. A higher score is more anomalous.
+A statistic s becomes -log p(s), p being the probability that a normal window reaches s; the score is the sum of the
+log(1 + -log p) over the terms (docs/decisions/0010). A higher score is more anomalous.
 """
 
 from __future__ import annotations
@@ -14,132 +13,292 @@ import msgspec
 import numpy as np
 
 from edge_vae.sample import FloatArray
+from edge_vae.view import LIMIT_SIGMA, VARIANCE_FLOOR, Rows, Seen, to_rows
 
-__all__ = ["LIMIT_SIGMA", "STATISTICS", "VARIANCE_FLOOR", "Scores", "Tail", "Term", "fit_terms", "fuse"]
-
-LIMIT_SIGMA = 1e3
-"""Scaled samples beyond this count as this: a broken sensor must not overflow a statistic."""
-
-VARIANCE_FLOOR = 1e-3
-"""Smallest decoder variance, in squared sigmas of the scaled samples. Where normal errors are smaller, quantization
-noise would decide the score (measured: AUC loss of -0.0135 without, -0.002 with this floor)."""
+__all__ = [
+    "LIMIT_SIGMA",
+    "MODEL_FREE",
+    "TERMS",
+    "VARIANCE_FLOOR",
+    "Scores",
+    "Tail",
+    "Term",
+    "fit_terms",
+    "fuse",
+    "needs_model",
+    "statistic_of",
+    "view_of",
+]
 
 _TINY = 1e-9
-_BULK_LEVELS: FloatArray = np.linspace(0.0, 0.9, 46)
-"""Quantile levels that describe the bulk; beyond the last one, 0.9, the tail takes over."""
-_SCALE_FLOOR = 1e-3
-
-
-def _absolute(windows: FloatArray, reconstruction: FloatArray, variance: FloatArray) -> FloatArray:  # noqa: ARG001 (one signature)
-    return np.asarray(np.abs(windows).mean(axis=1))
-
-
-def _squared_error(windows: FloatArray, reconstruction: FloatArray, variance: FloatArray) -> FloatArray:  # noqa: ARG001 (one signature)
-    return np.asarray(np.square(windows - reconstruction).mean(axis=1))
-
-
-def _negative_log_likelihood(windows: FloatArray, reconstruction: FloatArray, variance: FloatArray) -> FloatArray:
-    return _squared_error(windows, reconstruction, variance) / variance
-
-
-Statistic = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
-"""From windows and reconstruction, both (windows, length, channels), and variance (channels,) to each channel's part
-(windows, channels)."""
-
-STATISTICS: Mapping[str, Statistic] = {
-    "z": _absolute,
-    "window.mse": _squared_error,
-    "window.nll": _negative_log_likelihood,
-}
-"""What a term of the score can be. `z`: mean |z|, no model at all. `window.mse`: squared reconstruction error of the
-window VAE. `window.nll`: that error over the learned variance of each channel, the Gaussian negative log-likelihood of
-sigma-VAE (Rybkin et al. 2021, eq. 4) without its constant."""
+_SCALE_FLOOR = 0.1
+"""Smallest scale of a tail, in nats: a statistic that hardly varies on normal windows must not outshout the others."""
+_USUAL_SCALE, _USUAL_WINDOWS = 0.4, 16.0
+"""What a tail's scale is drawn towards, and how many independent windows that is worth: a usual value of all terms on
+all development sets, with which few held-out windows do not decide how loud a term is (docs/decisions/0010)."""
+_LOG_ERROR_FLOOR = 1e-6
+_ERROR_FLOOR = 0.05
+_RIDGE = 1e-2
+"""Part of the mean variance that is added to a covariance before it is inverted."""
+_LOG_VARIANCE_RANGE = (-8.0, 4.0)
+_DISTANCES = (".t2", ".logm")
 
 
 class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How likely a normal window is to reach a statistic: empirical in the bulk, exponential in its log beyond.
+    """How likely a normal window is to reach a statistic, whose logarithm is taken to be logistic.
+
+    Two numbers from the upper half of the held-out windows: the highest tenth alone is a matter of one odd session, and
+    an empirical distribution ties everything beyond its last value.
 
     Attributes:
-        quantiles: Quantiles of the log statistic on held-out normal windows, evenly spaced from level 0 to level 0.9.
-        scale: Mean excess of the log statistic over its 0.9 quantile.
+        median: Of the log statistic on held-out normal windows.
+        scale: Mean excess of the log statistic over its median, drawn towards `_USUAL_SCALE` where windows are few, and
+            at least `_SCALE_FLOOR`.
     """
 
-    quantiles: tuple[float, ...]
+    median: float
     scale: float
 
     def __post_init__(self) -> None:
-        if len(self.quantiles) < 2 or list(self.quantiles) != sorted(self.quantiles) or not self.scale > 0:
-            msg = "expected a tail of at least two rising quantiles and a scale above zero"
+        if not self.scale > 0:
+            msg = f"expected a tail with a scale above zero, received {self.scale}"
             raise ValueError(msg)
 
     @classmethod
-    def fit(cls, statistic: FloatArray) -> Tail:
-        """The tail of a statistic (windows,) measured on held-out normal windows."""
+    def fit(cls, statistic: FloatArray, *, overlap: float) -> Tail:
+        """The tail of a statistic (windows,) on held-out normal windows, `overlap` of which hold each sample."""
         logs = np.log(np.maximum(statistic, _TINY))
-        quantiles = np.quantile(logs, _BULK_LEVELS)
-        excess = logs[logs > quantiles[-1]] - quantiles[-1]
-        scale = max(float(excess.mean()) if excess.size else 0.0, _SCALE_FLOOR)
-        return cls(tuple(float(q) for q in quantiles), scale)
+        median = float(np.median(logs))
+        excess = logs[logs > median] - median
+        own, independent = float(excess.mean()) if excess.size else 0.0, len(logs) / overlap
+        scale = (independent * own + _USUAL_WINDOWS * _USUAL_SCALE) / (independent + _USUAL_WINDOWS)
+        return cls(median, max(scale, _SCALE_FLOOR))
 
     def __call__(self, statistic: FloatArray) -> FloatArray:
-        """-log p of each statistic (windows,); 0 below everything that normal windows show."""
+        """-log p of each statistic (windows,): log(1 + exp((log s - median) / scale)), above 0."""
         logs = np.log(np.maximum(statistic, _TINY))
-        levels = np.linspace(0.0, float(_BULK_LEVELS[-1]), len(self.quantiles))
-        bulk = -np.log1p(-np.interp(logs, self.quantiles, levels))
-        beyond = np.maximum(logs - self.quantiles[-1], 0.0) / self.scale
-        return np.asarray(bulk + beyond)
+        return np.logaddexp(0.0, (logs - self.median) / self.scale)
+
+
+_UNFITTED = Tail(0.0, 1.0)
 
 
 class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One summand of the score: a statistic by name, the channels' variances, and its tail on normal windows."""
+    """One summand of the score.
+
+    Attributes:
+        name: One of `TERMS`.
+        tail: Of its statistic on normal windows.
+        centre: What its statistic is measured from, or relative to. `t2` and `logm`: (1, n) means; `max`: (1, channels)
+            mean normal errors; `mahalanobis`: (features, channels) means; empty for the others.
+        precision: Inverse covariance. `t2` and `logm`: (n, n); `mahalanobis`: (channels * features, features), that of
+            each channel over its usual distance; empty for the others.
+    """
 
     name: str
-    variance: tuple[float, ...]
-    tail: Tail
+    tail: Tail = _UNFITTED
+    centre: Rows = ()
+    precision: Rows = ()
 
     def __post_init__(self) -> None:
-        if not all(variance > 0 for variance in self.variance):
-            msg = f"expected variances above zero, received {self.variance}"
+        if self.name not in TERMS:
+            msg = f"expected a score term out of {', '.join(TERMS)}, received {self.name!r}"
+            raise ValueError(msg)
+        if any(len({len(row) for row in table}) > 1 for table in (self.centre, self.precision)):
+            msg = f"expected a centre and a precision with rows of one length in term {self.name!r}"
             raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores (windows,), at least 0, and each channel's share of them (windows, channels); a row sums to 1."""
+    """Scores of windows.
+
+    Attributes:
+        score: (windows,) at least 0.
+        shares: (windows, channels) each channel's part of the score; a row sums to 1.
+        terms: (windows, terms) what each term adds to the score, log(1 + -log p).
+    """
 
     score: FloatArray
     shares: FloatArray
+    terms: FloatArray
+
+
+Values = tuple[FloatArray, FloatArray]
+"""A statistic (windows,), and the parts (windows, channels) that its shares are taken from."""
+
+Statistic = Callable[[Seen, Term], Values]
+
+
+def _parts(seen: Seen, variance: FloatArray | float) -> FloatArray:
+    return np.asarray((np.square(seen.target - seen.reconstruction) / variance).mean(axis=1))
+
+
+def _squared_error(seen: Seen, _: Term) -> Values:
+    parts = _parts(seen, 1.0)
+    return parts.mean(axis=1), parts
+
+
+def _negative_log_likelihood(seen: Seen, _: Term) -> Values:
+    parts = _parts(seen, seen.variance)
+    return parts.mean(axis=1), parts
+
+
+def _largest_error(seen: Seen, term: Term) -> Values:
+    parts = _parts(seen, 1.0) / np.maximum(np.array(term.centre), _ERROR_FLOOR)
+    return parts.max(axis=1), parts
+
+
+def _feature_distance(seen: Seen, term: Term) -> Values:
+    offset = seen.target - np.array(term.centre)
+    precision = np.array(term.precision).reshape(offset.shape[2], offset.shape[1], offset.shape[1])
+    # No matrix product, as in _products: pieces must not change a score.
+    parts = np.einsum("nfc,cfg,ngc->nc", offset, precision, offset)
+    return parts.max(axis=1), np.maximum(parts, 0.0)
+
+
+def _heavy_tailed(seen: Seen, _: Term) -> Values:
+    parts = np.log1p(np.square(seen.target)).mean(axis=1)
+    return parts.mean(axis=1), parts
+
+
+def _divergence(seen: Seen, _: Term) -> Values:
+    log_variance = np.clip(seen.log_variance, *_LOG_VARIANCE_RANGE)
+    divergence = 0.5 * (np.square(seen.mean) + np.exp(log_variance) - 1.0 - log_variance).sum(axis=1)
+    return divergence, _parts(seen, seen.variance)
+
+
+def _latent_distance(seen: Seen, term: Term) -> Values:
+    products = _products(seen.mean - np.array(term.centre), term)
+    return products.sum(axis=1), _parts(seen, seen.variance)
+
+
+def _log_error_distance(seen: Seen, term: Term) -> Values:
+    offset = np.maximum(np.log(_parts(seen, 1.0) + _LOG_ERROR_FLOOR) - np.array(term.centre), 0.0)
+    products = _products(offset, term)
+    return np.maximum(products.sum(axis=1), 0.0), np.maximum(products, 0.0)
+
+
+def _products(offset: FloatArray, term: Term) -> FloatArray:
+    """Each column's part (windows, n) of offset' precision offset, for offsets (windows, n)."""
+    # No matrix product: it adds in another order when there is but one window, and pieces would change a score.
+    return np.asarray((offset[:, :, None] * np.array(term.precision)).sum(axis=1) * offset)
+
+
+_STATISTICS: Mapping[str, Statistic] = {
+    "kl": _divergence,
+    "logm": _log_error_distance,
+    "mahalanobis": _feature_distance,
+    "max": _largest_error,
+    "mse": _squared_error,
+    "nll": _negative_log_likelihood,
+    "student": _heavy_tailed,
+    "t2": _latent_distance,
+}
+
+MODEL_FREE = ("features.mahalanobis", "features.student")
+"""Terms of the features that need no model of them."""
+_OF_MODELS = ("kl", "logm", "max", "mse", "nll", "t2")
+TERMS = ("z", "pca", *MODEL_FREE, *(f"{view}.{name}" for view in ("window", "features") for name in _OF_MODELS))
+"""What a term of the score can be. `z`: mean |z|, no model at all. `pca`: squared residual of a PCA of lag vectors.
+`features.mahalanobis`: squared Mahalanobis distance of the features of the most unusual channel. `features.student`:
+mean log(1 + f^2) of the features, as the likelihood of a Student distribution has it: where few sessions show each
+operating mode, nobody knows its spreads well.
+
+Of the VAE on the window or on its features: `mse`: squared reconstruction error. `nll`: that error over the learned
+variance, the Gaussian negative log-likelihood of sigma-VAE (Rybkin et al. 2021, eq. 4) without its constant. `max`: the
+error of the channel in which it is largest, relative to what is normal for it. `kl`: divergence of the posterior from
+the prior. `t2`: squared Mahalanobis distance of the posterior mean (Hotelling's T2). `logm`: that of the channels' log
+errors, larger ones alone. A latent statistic has no channels: its share is that of its view's error."""
+
+
+def view_of(term: str) -> str | None:
+    """Name of the view that a term looks at; None for `z`."""
+    return None if term == "z" else term.partition(".")[0]
+
+
+def needs_model(term: str) -> bool:
+    """Whether a term looks at what a trained model made of its view."""
+    return term not in ("z", "pca", *MODEL_FREE)
 
 
 def fit_terms(
-    names: Sequence[str], windows: FloatArray, reconstruction: FloatArray, *, variance: FloatArray
-) -> tuple[Term, ...]:
-    """The terms fitted on held-out normal windows and their reconstructions, both (windows, length, channels).
+    drafts: Sequence[Term],
+    windows: FloatArray,
+    seen: Mapping[str, Seen],
+    *,
+    known: Mapping[str, FloatArray],
+    overlap: float,
+) -> tuple[tuple[Term, ...], FloatArray]:
+    """The terms fitted on held-out normal windows (windows, length, channels), and the scores of these (windows,).
 
-    The windows are scaled and unclipped. The tails come from the outputs of the very model that will run, so a
-    converted model is calibrated on its own outputs. The variance (channels,) is the one that the decoder learned with
-    the weights.
+    Args:
+        drafts: The terms, with what training fitted of them.
+        windows: Scaled and unclipped.
+        seen: What the views made of them, with the very models that will run, so that a converted model is calibrated
+            on its own outputs.
+        known: Statistics (windows,) of the held-out windows by the name of a term, for what was fitted on all normal
+            windows: they come from a fit without the held-out ones.
+        overlap: How many consecutive windows hold the same sample, at least 1.
     """
-    windows = np.clip(windows, -LIMIT_SIGMA, LIMIT_SIGMA)
-    variance = np.maximum(variance, VARIANCE_FLOOR)
-    numbers = tuple(float(v) for v in variance)
-    return tuple(
-        Term(name, numbers, Tail.fit(STATISTICS[name](windows, reconstruction, variance).mean(axis=1)))
-        for name in names
-    )
+    fitted, statistics = [], []
+    for draft in drafts:
+        term = _with_numbers(draft, seen)
+        statistic = known[term.name] if term.name in known else _values(term, windows, seen)[0]
+        fitted.append(msgspec.structs.replace(term, tail=Tail.fit(statistic, overlap=overlap)))
+        statistics.append(statistic)
+    surprises = [term.tail(statistic) for term, statistic in zip(fitted, statistics, strict=True)]
+    return tuple(fitted), _combined(np.stack(surprises, axis=1)).sum(axis=1)
 
 
-def fuse(terms: Sequence[Term], windows: FloatArray, reconstruction: FloatArray) -> Scores:
-    """The sum of -log p over the terms: scaled, unclipped windows (windows, length, channels) and reconstructions."""
-    windows = np.clip(windows, -LIMIT_SIGMA, LIMIT_SIGMA)
-    score = np.zeros(len(windows))
+def statistic_of(term: Term, windows: FloatArray, seen: Mapping[str, Seen]) -> FloatArray:
+    """The statistic (windows,) of a term, for scaled windows (windows, length, channels)."""
+    return _values(term, windows, seen)[0]
+
+
+def _with_numbers(draft: Term, seen: Mapping[str, Seen]) -> Term:
+    """The draft with the numbers that are taken from held-out normal windows."""
+    statistic = draft.name.partition(".")[2]
+    if statistic not in ("logm", "max", "t2"):
+        return draft
+    one = seen[str(view_of(draft.name))]
+    if statistic == "max":
+        return msgspec.structs.replace(draft, centre=to_rows(_parts(one, 1.0).mean(axis=0)[None]))
+    centre, precision = _distance(one.mean if statistic == "t2" else np.log(_parts(one, 1.0) + _LOG_ERROR_FLOOR))
+    return msgspec.structs.replace(draft, centre=centre, precision=precision)
+
+
+def _distance(samples: FloatArray) -> tuple[Rows, Rows]:
+    """Centre (1, n) and regularised inverse covariance (n, n) of samples (windows, n)."""
+    covariance = np.atleast_2d(np.cov(samples, rowvar=False))
+    ridge = _RIDGE * max(float(np.trace(covariance)) / len(covariance), _TINY)
+    inverse = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
+    return to_rows(samples.mean(axis=0)[None]), to_rows(np.asarray(inverse, np.float64))
+
+
+def _values(term: Term, windows: FloatArray, seen: Mapping[str, Seen]) -> Values:
+    view = view_of(term.name)
+    if view is None:
+        parts = np.abs(np.clip(windows, -LIMIT_SIGMA, LIMIT_SIGMA)).mean(axis=1)
+        return parts.mean(axis=1), parts
+    statistic = term.name.partition(".")[2] or "mse"
+    return _STATISTICS[statistic](seen[view], term)
+
+
+def fuse(terms: Sequence[Term], windows: FloatArray, seen: Mapping[str, Seen]) -> Scores:
+    """The sum of -log p over the terms: scaled windows (windows, length, channels) and what the views made of them."""
+    surprises = np.zeros((len(windows), len(terms)))
     weighted = np.full((len(windows), windows.shape[2]), _TINY)
-    for term in terms:
-        parts = STATISTICS[term.name](windows, reconstruction, np.asarray(term.variance))
-        surprise = term.tail(parts.mean(axis=1))
-        score += surprise
-        weighted += (surprise + _TINY)[:, None] * _normalised(parts)
-    return Scores(score, _normalised(weighted))
+    for i, term in enumerate(terms):
+        value, parts = _values(term, windows, seen)
+        surprises[:, i] = _combined(term.tail(value))
+        weighted += (surprises[:, i] + _TINY)[:, None] * _normalised(parts)
+    return Scores(surprises.sum(axis=1), _normalised(weighted), surprises)
+
+
+def _combined(surprise: FloatArray) -> FloatArray:
+    """What a term with this -log p adds to the score: far out, where tails are extrapolated, less and less."""
+    return np.log1p(surprise)
 
 
 def _normalised(parts: FloatArray) -> FloatArray:

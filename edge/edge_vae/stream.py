@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from edge_vae.detector import Scorer
 from edge_vae.sample import FloatArray
-from edge_vae.scale import Baseline
+from edge_vae.scale import Baseline, Scaler
 from edge_vae.window import Windower, segment_starts
 
-__all__ = ["Scored", "Stream", "join"]
+__all__ = ["Scored", "Stream", "UnknownMode", "join"]
+
+_MOST_UNKNOWN = 64
+"""Different unknown modes that are told of in a session: a column that never repeats is no mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,9 @@ class Scored:
         ends: (windows,) time of its last sample.
         score: (windows,) at least 0.
         shares: (windows, channels), each row sums to 1.
+        terms: (windows, terms) what each term of the score adds to it.
         values: (windows, channels) mean of the window, in sensor units.
-        expected: (windows, channels) mean of its reconstruction, in sensor units.
+        expected: (windows, channels) mean of what the model expected, in sensor units.
         after_break: (windows,) True for the first window of a segment.
     """
 
@@ -35,9 +39,21 @@ class Scored:
     ends: FloatArray
     score: FloatArray
     shares: FloatArray
+    terms: FloatArray
     values: FloatArray
     expected: FloatArray
     after_break: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownMode:
+    """An operating mode that the model was not trained in: values of the mode columns, and when it was met.
+
+    `time_s` is in seconds since 1970; NaN without time.
+    """
+
+    values: tuple[float, ...]
+    time_s: float
 
 
 class Stream:
@@ -53,14 +69,21 @@ class Stream:
 
     def __init__(self, detector: Scorer, *, stride: int | None = None, baseline: int | None = None) -> None:
         manifest = detector.manifest
-        self._detector, self._length = detector, manifest.window.length
+        self._detector, self._modes = detector, manifest.modes
+        self._length, self._channels = manifest.window.length, len(manifest.channels)
         self._period_s = manifest.period_s
-        self._baseline = Baseline(samples=manifest.baseline if baseline is None else baseline, model=manifest.scaler)
+        self._conditions = manifest.modes.conditions if manifest.modes else np.zeros((1, 0), np.float32)
+        scalers = [manifest.modes.scaler(i) for i in range(len(self._conditions))] if manifest.modes else None
+        self._scalers = scalers or [manifest.scaler]
+        samples = manifest.baseline if baseline is None else baseline
+        self._baseline = Baseline(samples=samples, model=self._scalers[0])
         # Two further columns carry each sample's row and time through the ring.
         self._windower = Windower(
-            length=self._length, stride=stride or manifest.window.stride, channels=len(manifest.channels) + 2
+            length=self._length, stride=stride or manifest.window.stride, channels=self._channels + 2
         )
         self.removed, self._fresh = 0, True
+        self._latest: list[tuple[FloatArray, NDArray[np.float32], Scaler]] = []
+        self._met: list[UnknownMode] = []
         self.start_session()
 
     @property
@@ -68,19 +91,73 @@ class Stream:
         """Samples that the session's baseline still needs; nothing is scored before."""
         return self._baseline.missing
 
+    def window(self, i: int) -> tuple[FloatArray, NDArray[np.float32], Scaler]:
+        """Window `i` of the latest push (1, length, channels), scaled, with its conditions and its scaler."""
+        for scaled, conditions, scaler in self._latest:
+            if i < len(scaled):
+                return scaled[i : i + 1], conditions[i : i + 1], scaler
+            i -= len(scaled)
+        raise IndexError(i)
+
+    def take_unknown(self) -> list[UnknownMode]:
+        """The unknown modes that were met since the last call, each once a session."""
+        taken, self._met = self._met, []
+        return taken
+
+    @property
+    def mode(self) -> int:
+        """Number of the operating mode of the latest sample; -1 when it is none that the model knows."""
+        return self._mode
+
     def start_session(self) -> None:
         """Begin a session: its baseline is learned anew, and no window reaches back."""
-        self._baseline.restart()
+        self._baseline.restart(self._scalers[0])
+        self._mode = 0
+        self._told: set[tuple[float, ...]] = set()
         self._row, self._previous_s, self._usable = 0, float("nan"), False
         self._restart_segment()
 
     def push(self, values: FloatArray, times: FloatArray) -> Scored:
         """The windows that these samples complete.
 
+        A change of the operating mode ends the segment; the baseline of the new mode is learned anew. In a mode that
+        the model does not know nothing is scored.
+
         Args:
-            values: (samples, channels) in sensor units, channels in the bundle's order.
+            values: (samples, columns) in sensor units, columns as in the manifest's `source_columns`.
             times: (samples,) seconds since 1970; NaN where the source has no time.
         """
+        self._latest = []
+        if self._modes is None:
+            return self._push(values, times)
+        modes = self._modes.find(values[:, self._channels :])
+        edges = np.flatnonzero(np.diff(modes)) + 1
+        pieces = []
+        for at, end in zip([0, *edges], [*edges, len(modes)], strict=True):
+            if at < len(modes) and modes[at] != self._mode:
+                self._change_mode(int(modes[at]))
+            if at < len(modes) and self._mode < 0:
+                self._meet(values[at:end, self._channels :], times[at:end])
+            known = values[at:end, : self._channels] if self._mode >= 0 else np.full((end - at, self._channels), np.nan)
+            pieces.append(self._push(known, times[at:end]))
+        return join(pieces)
+
+    def _change_mode(self, mode: int) -> None:
+        self._mode = mode
+        self._restart_segment()
+        if mode >= 0:
+            self._baseline.restart(self._scalers[mode])
+
+    def _meet(self, values: FloatArray, times: FloatArray) -> None:
+        """Remember the unknown modes of these samples (samples, columns); a missing reading of one is none."""
+        changed = np.flatnonzero((values[1:] != values[:-1]).any(axis=1)) + 1
+        for at in [0, *changed]:
+            mode = tuple(values[at].tolist())
+            if np.isfinite(values[at]).all() and mode not in self._told and len(self._told) < _MOST_UNKNOWN:
+                self._told.add(mode)
+                self._met.append(UnknownMode(mode, float(times[at])))
+
+    def _push(self, values: FloatArray, times: FloatArray) -> Scored:
         usable = np.asarray(np.isfinite(values).all(axis=1))
         self.removed += int(len(usable) - usable.sum())
         cuts = segment_starts(times, usable, period_s=self._period_s, previous_s=self._previous_s)
@@ -99,17 +176,19 @@ class Stream:
         return self._scored(windows)
 
     def _scored(self, windows: FloatArray) -> Scored:
-        scaler = self._baseline.scaler
+        scaler = self._baseline.scaler or self._scalers[0]
         values, rows, times = windows[:, :, :-2], windows[:, :, -2], windows[:, :, -1]
-        scaled = values if scaler is None else scaler(values)
-        scores, reconstruction = self._detector(scaled)
-        expected = reconstruction if scaler is None else scaler.inverse(reconstruction)
+        conditions = np.repeat(self._conditions[[max(self._mode, 0)]], len(windows), axis=0)
+        scaled = scaler(values)
+        scores, expected = self._detector(scaled, conditions)
+        if len(windows):
+            self._latest.append((scaled, conditions, scaler))
         after_break = np.zeros(len(windows), np.bool_)
         if len(windows):
             after_break[0], self._fresh = self._fresh, False
         return Scored(
-            rows[:, -1].astype(np.int64), times[:, 0], times[:, -1], scores.score, scores.shares,
-            values.mean(axis=1), expected.mean(axis=1), after_break,
+            rows[:, -1].astype(np.int64), times[:, 0], times[:, -1], scores.score, scores.shares, scores.terms,
+            values.mean(axis=1), scaler.inverse(expected), after_break,
         )  # fmt: skip
 
     def _restart_segment(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 __all__ = ["Topics", "topic_level"]
 
 _LEVEL_BYTES = 255
+_COMMAND, _REPLY = "cmd", "reply"
 
 
 def topic_level(name: str, *, what: str) -> str:
@@ -54,6 +55,29 @@ class Topics:
     def event(self, asset: str) -> str:
         """Where the events of an asset go."""
         return self._of(asset, "event")
+
+    def command(self, asset: str, command: str) -> str:
+        """Where an asset is told to do something."""
+        return self._of(asset, f"{_COMMAND}/{topic_level(command, what='command')}")
+
+    def reply(self, asset: str, command: str) -> str:
+        """Where a command of an asset is answered."""
+        return f"{self.command(asset, command)}/{_REPLY}"
+
+    @property
+    def commands(self) -> str:
+        """The filter of all commands to this agent; it lets no reply through."""
+        return f"{self.base}/{self.site}/{self.node}/+/{_COMMAND}/+"
+
+    def commanded(self, topic: str) -> tuple[str, str] | None:
+        """Asset and command of a topic that passed the filter; None if it did not, or names nothing that can be."""
+        levels = topic.split("/")
+        if levels[:3] != [self.base, self.site, self.node] or len(levels) != 6 or levels[4] != _COMMAND:
+            return None
+        try:
+            return topic_level(levels[3], what="asset"), topic_level(levels[5], what="command")
+        except ValueError:
+            return None
 
     def _of(self, asset: str, leaf: str) -> str:
         return f"{self.base}/{self.site}/{self.node}/{topic_level(asset, what='asset')}/{leaf}"

@@ -118,7 +118,18 @@ def test_event_that_waited_for_a_connection_does_not_undo_the_state(board: Board
     assert row.last_event.startswith("raised")
 
 
-@pytest.mark.parametrize("kind", ["dropped", "store_reset", "a kind of a later version"])
+def test_drift_is_told_beside_a_state_that_it_leaves_alone(board: Board) -> None:
+    state(board, "normal")
+    assert event(
+        board, "drift", score=3.2, channels=[{"name": "Flow", "share": 0.8, "value": 1.9, "expected": 2.6}]
+    ) == ["pump-3"]
+    (row,) = board.rows
+    assert (row.state, row.score) == ("normal", 1.0)
+    assert row.line.endswith("last event drift 2026-03-01 12:05:00Z Flow 80%")
+    assert "drift 2026-03-01 12:05:00Z Flow 80%" in board.render()
+
+
+@pytest.mark.parametrize("kind", ["drift", "dropped", "store_reset", "a kind of a later version"])
 def test_event_that_is_no_alarm_leaves_the_state(board: Board, kind: str) -> None:
     event(board, kind, score=None, threshold=None)
     assert (board.rows[0].state, board.rows[0].score) == ("unknown", None)
@@ -138,6 +149,7 @@ def test_message_of_a_newer_agent_with_more_fields_is_understood(board: Board) -
         f"{NODE}/pump-3/score",
         f"{NODE}/pump-3/status",
         f"{NODE}/pump-3/cmd/ack",
+        f"{NODE}/pump-3/cmd/rebaseline/reply",
         "edge-vae",
         "",
     ],

@@ -18,29 +18,61 @@ from hypothesis import strategies as st
 
 from edge_vae.alarm import AlarmRules
 from edge_vae.bundle import (
+    FORMAT,
     MAX_BYTES,
     Bundle,
     Channel,
+    Fit,
     Manifest,
-    Model,
+    Modes,
     ParityRow,
     Training,
     WindowShape,
     arrays_to_npz,
     npz_to_arrays,
 )
+from edge_vae.detector import load
 from edge_vae.errors import EX_CONFIG, BundleError
+from edge_vae.explain import Explanation
+from edge_vae.features import feature_names, features
 from edge_vae.score import Tail, Term
 from edge_vae.threshold import Threshold
+from edge_vae.view import OUTPUTS, Model, Rows, View
 
 LENGTH, CHANNELS = 6, 2
-MODEL = bytes(range(256)) * 4
+STEPS = len(feature_names(LENGTH))
+MODELS = {"window": bytes(range(256)) * 4, "features": b"another model" * 40}
 Contents = dict[str, bytes]
+NAN = float("nan")
 
 
-def manifest() -> Manifest:
+def table(rows: int, number: float = 1.0) -> Rows:
+    return ((number,) * CHANNELS,) * rows
+
+
+def model(name: str) -> Model:
+    outputs = {output: f"{output}:0" for output in OUTPUTS}
+    return Model(hashlib.sha256(MODELS[name]).hexdigest(), "int8", outputs, {"CONV_2D": 3})
+
+
+VIEWS = (
+    View("window", "window", (), (), table(1), 0, (), model("window")),
+    View("features", "features", table(STEPS, 0.5), table(STEPS, 2.0), table(STEPS), 0, (), model("features")),
+)
+MODES = Modes(
+    columns=("recipe", "load"),
+    values=((1.0, 0.5), (2.0, 0.5), (2.0, 7.25)),
+    centre=((10.0, 1.0), (20.0, 2.0), (30.0, 3.0)),
+    scale=((2.0, 0.1), (3.0, 0.2), (4.0, 0.3)),
+)
+FIT = Fit("conv", 8, 7, 1.0, 0, 330, 0.06, 0.08)
+TAIL = Tail(0.0, 0.3)
+
+
+def manifest(*, modes: Modes | None = None) -> Manifest:
+    distance = (((0.1, 0.2),), ((2.0, 0.5), (0.5, 1.0)))
     return Manifest(
-        format=1,
+        format=FORMAT,
         name="pump",
         version=1_600_000_000,
         created="2020-09-13T12:26:40Z",
@@ -49,13 +81,13 @@ def manifest() -> Manifest:
         window=WindowShape(LENGTH, 2),
         clip=8.0,
         baseline=0,
-        models=(
-            Model("window", hashlib.sha256(MODEL).hexdigest(), "int8", {"reconstruction": "out:0"}, {"CONV_2D": 3}),
-        ),
-        score=(Term("z", (1.0, 1.0), Tail((0.0, 0.5, 1.0), 0.3)),),
+        modes=modes,
+        views=VIEWS,
+        score=(Term("z", TAIL), Term("window.nll", TAIL), Term("features.logm", TAIL, *distance)),
         threshold=Threshold(3.0, "pareto", 0.5, 2.0, 0.1, 0.4, 9.0, 40, 4.4, 5, 2.8, 3.3),
+        explanation=Explanation("normalised", table(2, 0.1), table(2), {"normalised": 0.9}),
         alarm=AlarmRules(),
-        training=Training("conv", 8, 1.0, 7, 100, 3, 7_200, 1_400, 330, 0.06, 0.08),
+        training=Training(7, 3, 7_200, 1_400, 330, {"window": FIT, "features": FIT}),
         calibration="stress",
         parity=(
             ParityRow("score Spearman", 0.9999, ">= 0.999", passed=True),
@@ -64,8 +96,12 @@ def manifest() -> Manifest:
     )
 
 
-def bundle() -> Bundle:
+def golden(*, conditions: int = 0) -> dict[str, np.ndarray]:
     numbers = np.random.default_rng(0).normal(size=(3, LENGTH, CHANNELS)).astype(np.float32)
+    return {"windows": numbers, "conditions": np.zeros((3, conditions), np.float32), "score": numbers[:, 0, 0]}
+
+
+def bundle(*, modes: Modes | None = None) -> Bundle:
     cells = LENGTH * CHANNELS
     reference = {
         "mean": np.zeros(cells, np.float32),
@@ -75,14 +111,15 @@ def bundle() -> Bundle:
         "t2": np.ones(1, np.float32),
         "z_threshold": np.ones(1, np.float32),
     }
-    return Bundle(manifest(), MODEL, {"windows": numbers, "score": numbers[:, 0, 0]}, reference)
+    described = manifest(modes=modes)
+    return Bundle(described, MODELS, golden(conditions=described.conditions), reference)
 
 
-PACKED = bundle().pack()
+PACKED, PACKED_WITH_MODES = bundle().pack(), bundle(modes=MODES).pack()
 
 
-def contents() -> Contents:
-    with zipfile.ZipFile(io.BytesIO(PACKED)) as archive:
+def contents(packed: bytes = PACKED) -> Contents:
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
@@ -97,12 +134,17 @@ def zipped(entries: Contents, *, compression: int = zipfile.ZIP_STORED) -> bytes
     return file.getvalue()
 
 
-def with_manifest(change: Callable[[dict[str, Any]], object]) -> bytes:
+def with_manifest(change: Callable[[dict[str, Any]], object], packed: bytes = PACKED) -> bytes:
     """A bundle that is whole, but whose manifest says something else."""
-    entries = contents()
+    entries = contents(packed)
     document = json.loads(entries["manifest.json"])
     change(document)
     return zipped(entries | {"manifest.json": json.dumps(document).encode()})
+
+
+def with_modes(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """A bundle that is whole, but whose operating modes are others."""
+    return with_manifest(lambda d: change(d["modes"]), PACKED_WITH_MODES)
 
 
 def refusal(packed: bytes) -> str:
@@ -120,8 +162,8 @@ def refusal(packed: bytes) -> str:
 def test_a_bundle_comes_back_with_everything_and_packs_to_the_same_bytes() -> None:
     back = Bundle.unpack(PACKED, path="pump.evb")
     assert back.manifest == manifest()
-    assert back.model == MODEL
-    assert back.golden.keys() == {"windows", "score"}
+    assert back.models == MODELS
+    assert back.golden.keys() == {"windows", "conditions", "score"}
     np.testing.assert_array_equal(back.golden["windows"], bundle().golden["windows"])
     np.testing.assert_array_equal(back.reference["components"], bundle().reference["components"])
     assert back.pack() == PACKED
@@ -132,9 +174,10 @@ def test_the_test_packs_as_the_bundle_does() -> None:
     assert zipped(contents()) == PACKED
 
 
-def test_equal_content_gives_equal_bytes_whatever_the_order_of_its_arrays() -> None:
+def test_equal_content_gives_equal_bytes_whatever_the_order_of_its_parts() -> None:
     original = bundle()
-    turned = Bundle(original.manifest, original.model, dict(reversed(original.golden.items())), original.reference)
+    models, golden = (dict(reversed(parts.items())) for parts in (original.models, original.golden))
+    turned = Bundle(original.manifest, models, golden, original.reference)
     assert turned.pack() == PACKED
 
 
@@ -147,8 +190,62 @@ def test_a_written_bundle_is_read_back_and_leaves_no_other_file(tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["pump.evb"]
 
 
+def test_a_bundle_holds_the_manifest_the_models_in_the_order_of_their_views_and_the_arrays() -> None:
+    assert list(contents()) == ["manifest.json", "window.tflite", "features.tflite", "golden.npz", "reference.npz"]
+    turned = msgspec.structs.replace(manifest(), views=VIEWS[::-1])
+    back = Bundle.unpack(Bundle(turned, MODELS, golden(), {}).pack(), path="pump.evb")
+    assert list(back.models) == [view.name for view in back.manifest.views] == ["features", "window"]
+
+
+def without_models() -> Bundle:
+    """A bundle that scores |z| alone."""
+    described = msgspec.structs.replace(
+        manifest(),
+        views=(),
+        score=(Term("z", TAIL),),
+        explanation=Explanation("share", (), (), {}),
+        training=Training(7, 3, 7_200, 1_400, 330, {}),
+    )
+    windows = golden()["windows"]
+    # log(1 - log p) of the mean |z|, whose logarithm is logistic with the median 0 and the scale 0.3.
+    logs = np.log(np.abs(windows).mean(axis=(1, 2), dtype=np.float64))
+    score = np.log1p(np.log1p(np.exp(logs / 0.3))).astype(np.float32)
+    return Bundle(described, {}, golden() | {"score": score}, {})
+
+
+def test_a_bundle_without_a_model_is_a_bundle_and_scores() -> None:
+    packed = without_models().pack()
+    back = Bundle.unpack(packed, path="pump.evb")
+    assert (back.models, back.manifest.precision) == ({}, "")
+    windows = back.golden["windows"].astype(np.float64) * np.array([1.0, 4.0, 16.0])[:, None, None]
+    scores, expected = load(back, path="pump.evb")(windows, back.golden["conditions"])
+    assert (np.diff(scores.score) > 0).all()
+    assert expected.tolist() == [[0.0] * CHANNELS] * 3
+    wrong = back.golden["score"] + 1
+    with pytest.raises(BundleError, match="expected golden scores within 5%"):
+        load(Bundle(back.manifest, {}, {**back.golden, "score": wrong}, {}), path="pump.evb")
+
+
+def test_a_view_without_a_model_has_no_file_and_scores() -> None:
+    view = msgspec.structs.replace(VIEWS[1], model=None)
+    whitened = tuple(tuple(row) for row in np.tile(np.eye(STEPS) / STEPS, (CHANNELS, 1)).tolist())
+    distance = Term("features.mahalanobis", TAIL, table(STEPS, 0.0), whitened)
+    small = without_models()
+    described = msgspec.structs.replace(small.manifest, views=(view,), score=(distance,))
+    windows = small.golden["windows"]
+    found = (features(windows.astype(np.float64)) - 0.5) / 2.0
+    largest = np.log(np.square(found).mean(axis=1).max(axis=1))
+    score = np.log1p(np.log1p(np.exp(largest / 0.3))).astype(np.float32)
+    packed = Bundle(described, {}, {**small.golden, "score": score}, {}).pack()
+    assert b"features.tflite" not in packed
+    back = Bundle.unpack(packed, path="pump.evb")
+    assert (back.models, back.manifest.precision) == ({}, "")
+    _, expected = load(back, path="pump.evb")(windows.astype(np.float64), small.golden["conditions"])
+    assert expected.tolist() == [[0.5] * CHANNELS] * 3  # the centre of the feature that is the mean
+
+
 def test_a_bundle_without_a_pca_is_a_bundle() -> None:
-    small = Bundle(manifest(), MODEL, bundle().golden, {"z_threshold": np.ones(1, np.float32)})
+    small = Bundle(manifest(), MODELS, bundle().golden, {"z_threshold": np.ones(1, np.float32)})
     assert set(Bundle.unpack(small.pack(), path="pump.evb").reference) == {"z_threshold"}
 
 
@@ -204,8 +301,10 @@ def test_further_bytes_at_the_end_are_refused() -> None:
         {name: content for name, content in contents().items() if name != "golden.npz"},
         dict(reversed(contents().items())),
         {"../" + name: content for name, content in contents().items()},
+        {name: contents()[name] for name in sorted(contents())},
+        {"manifest.json": contents()["manifest.json"], "deep/window.tflite": b"", **contents()},
     ],
-    ids=["empty", "another", "one more", "one less", "other order", "paths"],
+    ids=["empty", "another", "one more", "one less", "other order", "paths", "models last", "a path of a model"],
 )
 def test_a_zip_with_other_entries_is_refused(entries: Contents) -> None:
     refusal(zipped(entries))
@@ -238,9 +337,54 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         Bundle.read(path)
 
 
-def test_a_model_that_is_not_the_manifests_is_refused() -> None:
-    assert "hash" in refusal(zipped(contents() | {"window.tflite": MODEL[:-1] + b"\0"}))
-    assert "hash" in refusal(with_manifest(lambda d: d.update(models=[])))
+def with_models(models: Contents) -> bytes:
+    """A bundle that is whole, but whose models are these."""
+    entries = contents()
+    arrays = {name: entries.pop(name) for name in ("golden.npz", "reference.npz")}
+    return zipped(
+        {"manifest.json": entries["manifest.json"]} | {f"{n}.tflite": content for n, content in models.items()} | arrays
+    )
+
+
+def test_the_test_puts_the_models_where_the_bundle_does() -> None:
+    assert with_models(MODELS) == PACKED
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {},
+        {"window": MODELS["window"]},
+        {"features": MODELS["features"]},
+        MODELS | {"pca": MODELS["window"]},
+        dict(reversed(MODELS.items())),
+        {"window": MODELS["window"], "Features": MODELS["features"]},
+        {"./window": MODELS["window"], "features": MODELS["features"]},
+    ],
+    ids=["none", "one missing", "the first missing", "one more", "other order", "other name", "a path"],
+)
+def test_models_that_are_not_the_manifests_are_refused(models: Contents) -> None:
+    assert f"the models {', '.join(models)}, which are not the manifest's" in refusal(with_models(models))
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        MODELS | {"window": MODELS["window"][:-1] + b"\0"},
+        MODELS | {"features": b""},
+        {"window": MODELS["features"], "features": MODELS["window"]},
+    ],
+    ids=["changed", "empty", "swapped"],
+)
+def test_a_model_of_another_hash_is_refused(models: Contents) -> None:
+    assert "a model whose hash is not the manifest's" in refusal(with_models(models))
+
+
+def test_a_manifest_that_describes_no_model_or_other_models_is_refused() -> None:
+    assert "the manifest's" in refusal(with_manifest(lambda d: d["views"][0].update(model=None)))
+    assert "hash" in refusal(with_manifest(lambda d: d["views"][1]["model"].update(sha256="0" * 64)))
+    assert "score terms" in refusal(with_manifest(lambda d: d.update(views=[])))
+    assert "the manifest's" in refusal(with_manifest(lambda d: d["views"].reverse()))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +393,8 @@ def test_a_model_that_is_not_the_manifests_is_refused() -> None:
         lambda d: d.update(extra=1),
         lambda d: d["window"].update(lenght=3),
         lambda d: d.pop("clip"),
-        lambda d: d.update(format=2),
+        lambda d: d.update(format=FORMAT - 1),
+        lambda d: d.update(format=FORMAT + 1),
         lambda d: d.update(rate_hz=0),
         lambda d: d.update(rate_hz="10"),
         lambda d: d.update(clip=-8),
@@ -262,18 +407,66 @@ def test_a_model_that_is_not_the_manifests_is_refused() -> None:
         lambda d: d["window"].update(length=LENGTH + 1),
         lambda d: d.update(score=[]),
         lambda d: d["score"][0].update(name="window.entropy"),
-        lambda d: d["score"][0].update(variance=[1.0]),
-        lambda d: d["score"][0].update(variance=[1.0, 0.0]),
-        lambda d: d["score"][0]["tail"].update(quantiles=[]),
-        lambda d: d["score"][0]["tail"].update(quantiles=[1.0, 0.0]),
+        lambda d: d["score"].pop(),
+        lambda d: d["score"][1].update(name="pca"),
+        lambda d: d["score"][2].update(centre=[], precision=[]),
+        lambda d: d["score"][2].update(centre=[[0.1]], precision=[[2.0]]),
+        lambda d: d["score"][2]["precision"].pop(),
+        lambda d: d["views"].pop(),
+        lambda d: d["views"].append(d["views"][0]),
+        lambda d: d["views"].append(d["views"][0] | {"name": "pca"}),
+        lambda d: d["views"][0].update(name="hidden"),
+        lambda d: d["views"][0].update(input="features"),
+        lambda d: d["views"][1].update(input="spectrum"),
+        lambda d: d["views"][0].update(variance=[]),
+        lambda d: d["views"][0].update(variance=[[1.0]]),
+        lambda d: d["views"][0].update(variance=[[1.0, 0.0]]),
+        lambda d: d["views"][0].update(variance=[[1.0, 1.0]] * (LENGTH + 1)),
+        lambda d: d["views"][1].update(variance=[[1.0, 1.0]] * (STEPS - 1)),
+        lambda d: d["views"][1].update(centre=[[0.0] * 3] * STEPS, scale=[[1.0] * 3] * STEPS),
+        lambda d: d["views"][1].update(centre=[[0.0] * 2], scale=[[1.0] * 2]),
+        lambda d: d["views"][1].update(centre=[[0.0] * 2] * (STEPS + 1), scale=[[1.0] * 2] * (STEPS + 1)),
+        lambda d: d["views"][1]["scale"][3].__setitem__(0, 0.0),
+        lambda d: d["views"][1]["scale"][3].pop(),
+        lambda d: d["explanation"].update(method="guess"),
+        lambda d: d["explanation"].update(centre=[], spread=[]),
+        lambda d: d["explanation"].update(centre=[[0.0] * 2], spread=[[1.0] * 2]),
+        lambda d: d["explanation"]["centre"][1].pop(),
+        lambda d: d["explanation"]["spread"].pop(),
+        lambda d: d["explanation"]["spread"][1].__setitem__(0, 0.0),
+        lambda d: d["views"][0].update(lag=-1),
+        lambda d: d["views"][1].update(lag=2),
+        lambda d: d["views"][1].update(conditions=[[1.0]]),
+        lambda d: d["views"][1].update(conditions=[[], []]),
+        lambda d: d["training"].update(fits={}),
+        lambda d: d["training"]["fits"].pop("features"),
+        lambda d: d["score"][0]["tail"].pop("median"),
+        lambda d: d["score"][0]["tail"].update(median=None),
+        lambda d: d["score"][0]["tail"].update(scale=-1.0),
+        lambda d: d["score"][0].update(centre=[[0.0, 0.0]]),
+        lambda d: d["score"][1].update(centre=[[0.0, 0.0]], precision=[[1.0, 0.0], [0.0, 1.0]]),
+        lambda d: d["score"][2].update(name="features.t2", centre=[[0.0] * 3]),
+        lambda d: d["score"][2].update(name="features.t2", centre=[], precision=[]),
+        lambda d: d["score"][2].update(name="features.max"),
+        lambda d: d["score"][2].update(name="features.mahalanobis"),
+        lambda d: d["score"][2].update(name="features.mahalanobis", centre=[[0.0] * 2] * STEPS),
         lambda d: d["score"][0]["tail"].update(scale=0.0),
         lambda d: d["threshold"].update(value=0.0),
         lambda d: d["alarm"].update(on_delay=[3, 2]),
-        lambda d: d["models"][0].update(outputs={}),
+        lambda d: d["views"][0]["model"].update(outputs={}),
+        lambda d: d["views"][1]["model"]["outputs"].pop("posterior_mean"),
     ],
 )
 def test_a_manifest_that_says_what_it_must_not_is_refused(change: Callable[[dict[str, Any]], object]) -> None:
     refusal(with_manifest(change))
+
+
+def test_the_test_changes_nothing_else_in_a_manifest() -> None:
+    def nothing(document: dict[str, Any]) -> None:
+        """Leave it as it is."""
+
+    assert Bundle.unpack(with_manifest(nothing), path="pump.evb").manifest == manifest()
+    assert Bundle.unpack(with_modes(nothing), path="pump.evb").manifest == manifest(modes=MODES)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +490,7 @@ def npz(**arrays: object) -> bytes:
 
 def compressed() -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **bundle().golden)  # type: ignore[arg-type]  # a mapping of arrays
+    np.savez_compressed(file, **golden())  # type: ignore[arg-type]  # a mapping of arrays
     return file.getvalue()
 
 
@@ -308,29 +501,49 @@ def huge() -> bytes:
     return zipped({"windows.npy": file.getvalue()})
 
 
+def golden_with(**changes: object) -> bytes:
+    """Golden arrays of which some are others, or absent."""
+    return npz(**{name: array for name, array in (golden() | changes).items() if array is not None})
+
+
 @pytest.mark.parametrize(
-    "golden",
+    "arrays",
     [
         b"",
         b"no zip",
         one_array(np.zeros(3, np.float32)),
         npz(),
-        npz(windows=np.zeros((3, LENGTH, CHANNELS), np.float32)),
-        npz(windows=np.zeros((3, LENGTH, 9), np.float32), score=np.zeros(3, np.float32)),
-        npz(windows=np.zeros((0, LENGTH, CHANNELS), np.float32), score=np.zeros(0, np.float32)),
-        npz(windows=np.zeros((3, LENGTH, CHANNELS), np.float32), score=np.zeros(2, np.float32)),
-        npz(windows=np.zeros((3, LENGTH, CHANNELS)), score=np.zeros(3)),
-        npz(windows=np.full((3, LENGTH, CHANNELS), np.nan, np.float32), score=np.zeros(3, np.float32)),
-        npz(windows=np.array([{"a": 1}], dtype=object)),
+        golden_with(score=None),
+        golden_with(conditions=None),
+        golden_with(windows=None),
+        golden_with(windows=np.zeros((3, LENGTH, 9), np.float32)),
+        golden_with(conditions=np.zeros((3, 1), np.float32)),
+        golden_with(conditions=np.zeros((2, 0), np.float32)),
+        golden_with(
+            windows=np.zeros((0, LENGTH, CHANNELS), np.float32), conditions=np.zeros((0, 0), np.float32),
+            score=np.zeros(0, np.float32),
+        ),
+        golden_with(score=np.zeros(2, np.float32)),
+        golden_with(score=np.zeros(3)),
+        golden_with(windows=np.zeros((3, LENGTH, CHANNELS))),
+        golden_with(windows=np.full((3, LENGTH, CHANNELS), np.nan, np.float32)),
+        golden_with(windows=np.array([{"a": 1}], dtype=object)),
+        golden_with(further=np.zeros(3, np.float32)),
         compressed(),
         zipped({"windows.npy": b"\x93NUMPY\x01\x00\x08\x00{(((((((\n"}),
         huge(),
     ],
-    ids=["empty", "no zip", "npy", "nothing", "no score", "channels", "none", "counts", "doubles", "nan", "objects",
-         "compressed", "header", "huge"],
+    ids=["empty", "no zip", "npy", "nothing", "no score", "no conditions", "no windows", "channels", "modes",
+         "conditions", "none", "counts", "double score", "double windows", "nan", "objects", "one more", "compressed",
+         "header", "huge"],
 )  # fmt: skip
-def test_golden_arrays_that_are_not_what_they_must_be_are_refused(golden: bytes) -> None:
-    refusal(zipped(contents() | {"golden.npz": golden}))
+def test_golden_arrays_that_are_not_what_they_must_be_are_refused(arrays: bytes) -> None:
+    refusal(zipped(contents() | {"golden.npz": arrays}))
+
+
+def test_the_test_writes_golden_arrays_that_are_accepted() -> None:
+    packed = zipped(contents() | {"golden.npz": golden_with()})
+    assert Bundle.unpack(packed, path="pump.evb").golden.keys() == golden().keys()
 
 
 @pytest.mark.parametrize("name", ["mean", "components", "variance", "q", "t2"])
@@ -356,6 +569,97 @@ def test_a_manifest_names_its_channels_its_period_and_its_scaler() -> None:
     assert read.channel_names == ("flow", "Druck [bar] \u03bb")
     assert read.period_s == pytest.approx(0.1)
     np.testing.assert_allclose(read.scaler(np.array([[12.0, 0.9]])), [[1.0, -1.0]])
+
+
+def test_a_manifest_without_modes_has_no_conditions() -> None:
+    assert manifest().conditions == 0
+    assert manifest().source_columns == manifest().channel_names
+    assert manifest().precision == "int8"
+
+
+# Operating modes.
+
+
+def test_a_bundle_with_modes_comes_back_with_them() -> None:
+    back = Bundle.unpack(PACKED_WITH_MODES, path="pump.evb")
+    assert back.manifest.modes == MODES
+    assert back.manifest.source_columns == (*back.manifest.channel_names, "recipe", "load")
+    assert back.golden["conditions"].shape == (3, back.manifest.conditions) == (3, 4)
+    assert back.pack() == PACKED_WITH_MODES
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(columns=[]),
+        lambda d: d.update(columns=["recipe"]),
+        lambda d: d.update(values=[], centre=[], scale=[]),
+        lambda d: d["values"].pop(),
+        lambda d: d["values"][1].pop(),
+        lambda d: d["centre"].pop(),
+        lambda d: d["centre"][0].append(1.0),
+        lambda d: d["scale"].append([1.0, 1.0]),
+        lambda d: d["scale"][2].pop(),
+        lambda d: d["scale"][2].__setitem__(1, 0.0),
+        lambda d: d["scale"][2].__setitem__(1, None),
+        lambda d: d.update(centre=[[1.0] * 3] * 3, scale=[[1.0] * 3] * 3),
+        lambda d: d.update(columns=["recipe", "load", "third"]),
+        lambda d: d.update(further=1),
+    ],
+)
+def test_modes_that_are_not_what_they_must_be_are_refused(change: Callable[[dict[str, Any]], object]) -> None:
+    refusal(with_modes(change))
+
+
+def test_golden_conditions_must_be_those_of_the_modes() -> None:
+    entries = contents(PACKED_WITH_MODES)
+    Bundle.unpack(zipped(entries | {"golden.npz": arrays_to_npz(golden(conditions=4))}), path="pump.evb")
+    refusal(zipped(entries | {"golden.npz": arrays_to_npz(golden(conditions=3))}))
+    refusal(zipped(entries | {"golden.npz": arrays_to_npz(golden())}))
+
+
+def test_a_mode_is_found_by_its_exact_values_and_no_other_is() -> None:
+    known = np.array(MODES.values)
+    assert MODES.find(known).tolist() == [0, 1, 2]
+    assert MODES.find(known[[2, 0, 0, 1]]).tolist() == [2, 0, 0, 1]
+    others = [[1.0, 7.25], [1.5, 0.5], [0.0, 0.0], [2.0, -7.25], [NAN, 0.5], [1.0, NAN], [NAN, NAN], [np.inf, 0.5]]
+    assert MODES.find(np.array(others)).tolist() == [-1] * len(others)
+    assert MODES.find(np.empty((0, 2))).shape == (0,)
+
+
+def test_a_mode_is_found_although_its_value_went_through_float32_or_seven_digits() -> None:
+    modes = Modes(("load",), ((0.1,), (0.3333333,), (1234568.0,)), ((0.0,),) * 3, ((1.0,),) * 3)
+    read = np.array([[np.float32(0.1)], [np.float32(1 / 3)], [1234567.8]], np.float64)
+    assert modes.find(read).tolist() == [0, 1, 2]
+
+
+@given(st.lists(st.sampled_from([1.0, 2.0, 3.0, NAN, 0.5, 7.25]), min_size=2, max_size=40))
+def test_modes_are_found_as_their_slow_twin_finds_them(numbers: list[float]) -> None:
+    samples = [tuple(numbers[i : i + 2]) for i in range(0, len(numbers) - 1, 2)]
+    slow = [MODES.values.index(sample) if sample in MODES.values else -1 for sample in samples]
+    assert MODES.find(np.array(samples)).tolist() == slow
+
+
+def test_conditions_have_a_one_for_each_column_among_its_values() -> None:
+    # recipe 1, recipe 2, load 0.5, load 7.25
+    assert MODES.conditions.tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]]
+    assert MODES.conditions.dtype == np.float32
+    assert manifest(modes=MODES).conditions == 4
+
+
+def test_conditions_of_one_column_and_of_one_mode() -> None:
+    one = ((0.0,),)
+    assert Modes(("load",), ((5.0,), (-1.0,), (2.0,)), one * 3, ((1.0,),) * 3).conditions.tolist() == [
+        [0, 0, 1], [1, 0, 0], [0, 1, 0],
+    ]  # fmt: skip
+    assert Modes(("load",), ((5.0,),), one, ((1.0,),)).conditions.tolist() == [[1]]
+
+
+def test_every_mode_has_its_own_scaler() -> None:
+    values = np.array([[30.0, 3.0]])
+    np.testing.assert_allclose(MODES.scaler(0)(values), [[10.0, 20.0]])
+    np.testing.assert_allclose(MODES.scaler(1)(values), [[10 / 3, 5.0]])
+    np.testing.assert_allclose(MODES.scaler(2)(values), [[0.0, 0.0]])
 
 
 def test_no_part_of_a_manifest_can_be_changed() -> None:

@@ -13,10 +13,12 @@ from edge_vae.config import (
     AgentConfig,
     AlarmConfig,
     BaselineConfig,
+    DriftConfig,
     MqttConfig,
     MqttSourceConfig,
     ReplayConfig,
     StdinConfig,
+    ThresholdConfig,
     TlsConfig,
     effective,
     missing_files,
@@ -79,6 +81,12 @@ bundle = "pump.evb"
 [pipeline.source]
 type = "stdin"
 format = "csv"
+[pipeline.threshold]
+adapt = true
+limit = 0.3
+[pipeline.drift]
+detect = false
+hours = 8
 """
 MINIMAL = """\
 [node]
@@ -139,6 +147,8 @@ def test_everything_that_a_file_says_is_in_the_configuration(file: Path) -> None
     assert second.bundle == Path("/bundles/pump.evb")
     assert second.source == MqttSourceConfig(topic="sensors/+/pump-4/#")
     assert third.source == StdinConfig(format="csv")
+    assert third.threshold == ThresholdConfig(adapt=True, limit=0.3)
+    assert third.drift == DriftConfig(detect=False, hours=8.0)
 
 
 def test_what_a_file_does_not_say_has_a_default_or_is_left_to_the_bundle(
@@ -154,7 +164,9 @@ def test_what_a_file_does_not_say_has_a_default_or_is_left_to_the_bundle(
         host="127.0.0.1", port=1883, base_topic="edge-vae", protocol=5, username=None, tls=None, keepalive_s=30
     )
     assert (config.outbox.max_bytes, config.outbox.on_full) == (64 * 2**20, "drop_oldest")
-    assert config.pipelines[0].baseline == BaselineConfig(samples=None)
+    assert config.pipelines[0].baseline == BaselineConfig(samples=None, on=("start", "command"))
+    assert config.pipelines[0].threshold == ThresholdConfig(adapt=False, limit=0.5)
+    assert config.pipelines[0].drift == DriftConfig(detect=True, hours=24.0)
     assert config.pipelines[0].alarm == AlarmConfig(on_delay=None, off_delay=None, deadband=None, severity=None)
 
 
@@ -200,8 +212,9 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ("speed = 0", "rate_hz = 0", 29, "pipeline[0].source.rate_hz", "above 0"),
         ("speed = 0", 'time = ""', 29, "pipeline[0].source.time", "the name of a column"),
         ("samples = 400", "samples = 1", 31, "pipeline[0].baseline.samples", "of at least 2"),
-        ('on = ["start"]', 'on = ["start", "command"]', 32, "pipeline[0].baseline.on[1]", 'expected "start"'),
-        ('on = ["start"]', "on = []", 32, "pipeline[0].baseline.on", 'expected a list, each item "start"'),
+        ('on = ["start"]', 'on = ["start", "mode"]', 32, "pipeline[0].baseline.on[1]", 'one of "command", "start"'),
+        ('on = ["start"]', 'on = ["command"]', 32, "pipeline[0].baseline.on", 'expected "start" among them'),
+        ('on = ["start"]', "on = []", 32, "pipeline[0].baseline.on", 'each item one of "command", "start"'),
         ("on_delay = [2, 3]", "on_delay = [4, 3]", 34, "pipeline[0].alarm.on_delay", "1 <= k <= n <= 1000"),
         ("on_delay = [2, 3]", "on_delay = [0, 3]", 34, "pipeline[0].alarm.on_delay", "1 <= k <= n <= 1000"),
         ("off_delay = [3, 3]", "off_delay = [3, 1001]", 35, "pipeline[0].alarm.off_delay", "1 <= k <= n <= 1000"),
@@ -212,6 +225,10 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ('"sensors/+/pump-4/#"', '"sensors/pump+"', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
         ('"sensors/+/pump-4/#"', '""', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
         ('format = "csv"', 'format = "xml"', 51, "pipeline[2].source.format", '"csv", "jsonl"'),
+        ("adapt = true", "adapt = 1", 53, "pipeline[2].threshold.adapt", "true or false"),
+        ("limit = 0.3", "limit = 0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("limit = 0.3", "limit = 1.0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("hours = 8", "hours = 0", 57, "pipeline[2].drift.hours", "above 0"),
         (
             'type = "mqtt"\ntopic = "sensors/+/pump-4/#"',
             'type = "stdin"',

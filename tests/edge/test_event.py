@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_vae import schema
-from edge_vae.event import Channel, Event, Model, State, Status, Window, as_replayed, encode, notice
+from edge_vae.event import Channel, Event, Model, Reply, State, Status, Window, as_replayed, encode, notice
 from edge_vae.stamp import Stamp, Stamper, UlidSource
 from edge_vae.topics import Topics
 
@@ -24,7 +24,7 @@ STAMP = Stamp(
     monotonic_ns=5,
 )
 MODEL = Model(name="skab", version=3, sha256="0" * 64)
-STRUCTS = {"event": Event, "state": State, "status": Status}
+STRUCTS = {"event": Event, "reply": Reply, "state": State, "status": Status}
 
 
 def raised(**changes: Any) -> Event:
@@ -65,10 +65,12 @@ def check(name: str, payload: bytes) -> None:
 MESSAGES = {
     "raised": ("event", raised()),
     "cleared": ("event", raised(event="cleared", seq=2, peak_score=20.0)),
+    "drift": ("event", raised(event="drift", alarm_id=None, seq=2, peak_score=None, severity="info")),
     "dropped": ("event", notice("dropped", asset="pump-3", seq=3, dropped=17, stamp=STAMP)),
     "store_reset": ("event", notice("store_reset", asset="pump-3", seq=1, dropped=None, stamp=STAMP)),
     "alarm": ("state", state()),
     "learning": ("state", state(state="learning", score=None, threshold=None, model=None)),
+    "done": ("reply", Reply(id="1", asset="pump-3", command="rebaseline", ok=True, message="m", time=STAMP.time)),
     "birth": ("status", status()),
     "will": ("status", status(state="offline", time=None, pipelines=())),
 }
@@ -152,7 +154,7 @@ def test_a_wrong_message_is_refused_by_the_schema_and_by_the_struct(field: str, 
 
 
 def test_no_schema_of_an_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"expected one of event, state, status, received '\.\./event'"):
+    with pytest.raises(ValueError, match=r"expected one of event, reply, state, status, received '\.\./event'"):
         schema.text("../event")
 
 
@@ -254,6 +256,33 @@ def test_topics() -> None:
     assert topics.status == "edge-vae/plant 1/gateway-1/status"
     assert topics.state("pump-3") == "edge-vae/plant 1/gateway-1/pump-3/state"
     assert topics.event("Pumpe-ü") == "edge-vae/plant 1/gateway-1/Pumpe-ü/event"
+    assert topics.commands == "edge-vae/plant 1/gateway-1/+/cmd/+"
+    assert topics.command("pump-3", "rebaseline") == "edge-vae/plant 1/gateway-1/pump-3/cmd/rebaseline"
+    assert topics.reply("pump-3", "rebaseline") == "edge-vae/plant 1/gateway-1/pump-3/cmd/rebaseline/reply"
+
+
+@pytest.mark.parametrize("asset", ["pump-3", "Pumpe-ü", "cmd"])
+def test_command_topic_says_whom_it_is_for(asset: str) -> None:
+    topics = Topics("edge-vae", "plant-1", "gateway-1")
+    assert topics.commanded(topics.command(asset, "rebaseline")) == (asset, "rebaseline")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        "edge-vae/plant-1/gateway-1/pump-3/event",
+        "edge-vae/plant-1/gateway-1/pump-3/cmd",
+        "edge-vae/plant-1/gateway-1/pump-3/cmd/",
+        "edge-vae/plant-1/gateway-1//cmd/rebaseline",
+        "edge-vae/plant-1/gateway-1/a\x01b/cmd/rebaseline",
+        "edge-vae/plant-1/gateway-1/$a/cmd/rebaseline",
+        "edge-vae/plant-1/gateway-2/pump-3/cmd/rebaseline",
+        "edge-vae/plant-1/gateway-1/pump-3/cmd/rebaseline/reply",
+    ],
+)
+def test_topic_that_names_no_command_is_none(topic: str) -> None:
+    assert Topics("edge-vae", "plant-1", "gateway-1").commanded(topic) is None
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "a#", "$SYS", "a\x00", "a\nb", "\ud800", "ü" * 128])

@@ -154,7 +154,8 @@ def test_a_fault_fits_the_shortest_windows(fault: str, length: int) -> None:
 
 def stressed(seed: int, *, count: int = 400, severity: float = CLIP, sources: int = 50) -> NDArray[np.float32]:
     windows = np.random.default_rng(9).normal(0, 1, (sources, 16, 3)).astype(np.float32)
-    return stress(windows, count=count, severity=severity, clip=CLIP, generator=np.random.default_rng(seed))
+    windows = windows[np.arange(count) % sources]
+    return stress(windows, severity=severity, clip=CLIP, generator=np.random.default_rng(seed))
 
 
 def test_stress_windows_stay_inside_the_clip_and_reach_it() -> None:
@@ -163,6 +164,21 @@ def test_stress_windows_stay_inside_the_clip_and_reach_it() -> None:
     assert windows.dtype == np.float32
     assert np.abs(windows).max() == CLIP
     assert windows.min() == -CLIP
+
+
+def test_every_window_is_disturbed_itself_and_left_as_it_is() -> None:
+    levels = np.linspace(-0.7, 0.7, 60, dtype=np.float32)
+    windows = np.random.default_rng(9).normal(levels[:, None, None], 1e-3, (60, 16, 3)).astype(np.float32)
+    before = windows.copy()
+    made = stress(windows, severity=0.0, clip=CLIP, generator=np.random.default_rng(0))
+    np.testing.assert_array_equal(windows, before)
+    # Without severity every fault but a late, a stuck and a reversed reading leaves a sample near its window's level.
+    np.testing.assert_allclose(made, np.broadcast_to(levels[:, None, None], made.shape), atol=0.02)
+    assert (made != windows).any(axis=(1, 2)).mean() > 0.25
+
+
+def test_no_windows_give_no_stress() -> None:
+    assert stressed(0, count=0).shape == (0, 16, 3)
 
 
 def test_stress_follows_from_its_generator() -> None:

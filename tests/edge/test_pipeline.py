@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_vae.adapt import TailState
 from edge_vae.alarm import AlarmRules, Change
 from edge_vae.bundle import Bundle, Channel, Manifest, WindowShape
 from edge_vae.detector import Detector, load
-from edge_vae.pipeline import PIECE_BYTES, Pipeline, Turn
+from edge_vae.explain import Explained
+from edge_vae.pipeline import HOLD_OFF, PIECE_BYTES, Drift, Pipeline, Turn
 from edge_vae.sample import Block, FloatArray
 from edge_vae.score import Scores
 from edge_vae.sources.recording import open_recording
+from plain_bundle import plain_manifest, plain_threshold
 
 AT_ONCE = AlarmRules(on_delay=(1, 1), off_delay=(1, 1), deadband=0.0)
 PERIOD_S = 0.1
@@ -52,6 +56,14 @@ def cut(block: Block, at: list[int]) -> list[Block]:
     ]
 
 
+def pushed(pipeline: Pipeline, block: Block) -> list[Turn]:
+    """The turns that a block brings; it brings nothing else."""
+    found = pipeline.push(block)
+    turns = [turn for turn in found if isinstance(turn, Turn)]
+    assert turns == found
+    return turns
+
+
 def check_same(received: list[Turn], expected: list[Turn]) -> None:
     assert [(t.change, t.end_s) for t in received] == [(t.change, t.end_s) for t in expected]
     assert [t.score for t in received] == pytest.approx([t.score for t in expected], rel=1e-9)
@@ -74,8 +86,8 @@ def test_sizes_of_pieces_never_change_a_turn(
     times[gap:] += 3600.0
     damaged = Block(values, times, 0, starts_session=True)
     whole, pieces = Pipeline(detector, rules=AT_ONCE), Pipeline(detector, rules=AT_ONCE)
-    expected = whole.push(damaged)
-    check_same([turn for piece in cut(damaged, at) for turn in pieces.push(piece)], expected)
+    expected = pushed(whole, damaged)
+    check_same([turn for piece in cut(damaged, at) for turn in pushed(pieces, piece)], expected)
     assert pieces.windows == whole.windows > 0
     assert pieces.removed == whole.removed == len(missing)
 
@@ -84,7 +96,7 @@ def test_faults_of_the_rig_raise_alarms_with_all_channels_the_largest_share_firs
     detector: Detector, faulty: list[Block]
 ) -> None:
     pipeline = Pipeline(detector, rules=AT_ONCE)
-    turns = [turn for session in faulty for turn in pipeline.push(session)]
+    turns = [turn for session in faulty for turn in pushed(pipeline, session)]
     assert [turn.change for turn in turns[:2]] == [Change.RAISED, Change.CLEARED]
     for turn in turns:
         shares = [channel.share for channel in turn.channels]
@@ -102,26 +114,31 @@ def test_faults_of_the_rig_raise_alarms_with_all_channels_the_largest_share_firs
 class Level:
     """A scorer whose score is the mean of a window of four samples of one channel; it remembers how many it got."""
 
-    def __init__(self, manifest: Manifest, *, baseline: int = 0, length: int = 4, stride: int = 1) -> None:
+    def __init__(
+        self, manifest: Manifest, *, baseline: int = 0, length: int = 4, stride: int = 1, **threshold: Any
+    ) -> None:
         self.manifest = msgspec.structs.replace(
             manifest,
             channels=(Channel("level", 0.0, 1.0),),
             rate_hz=1 / PERIOD_S,
             window=WindowShape(length, stride),
             baseline=baseline,
-            score=tuple(msgspec.structs.replace(term, variance=(1.0,)) for term in manifest.score),
-            threshold=msgspec.structs.replace(manifest.threshold, value=5.0),
+            threshold=plain_threshold(value=5.0, **threshold),
         )
         self.batches: list[int] = []
 
-    def __call__(self, scaled: FloatArray) -> tuple[Scores, FloatArray]:
+    def __call__(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         self.batches.append(len(scaled))
-        return Scores(scaled.mean(axis=(1, 2)), np.ones((len(scaled), 1))), np.zeros_like(scaled)
+        level, ones = scaled.mean(axis=(1, 2)), np.ones((len(scaled), 1))
+        return Scores(level, ones, level[:, None]), np.zeros((len(scaled), 1))
+
+    def explain(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Explained:
+        return Explained(np.ones((len(scaled), 1)), np.zeros((len(scaled), 1)))
 
 
 @pytest.fixture
-def manifest(bundle_path: Path) -> Manifest:
-    return Bundle.read(bundle_path).manifest
+def manifest() -> Manifest:
+    return plain_manifest()
 
 
 def block(levels: list[float], *, start_s: float = 0.0, starts_session: bool = False) -> Block:
@@ -129,13 +146,13 @@ def block(levels: list[float], *, start_s: float = 0.0, starts_session: bool = F
     return Block(values, start_s + PERIOD_S * np.arange(len(levels)), 7, starts_session=starts_session)
 
 
-def kinds(turns: list[Turn]) -> list[str]:
-    return [turn.change.value for turn in turns]
+def kinds(found: list[Turn | Drift]) -> list[str]:
+    return [each.change.value if isinstance(each, Turn) else "drift" for each in found]
 
 
 def test_turn_says_which_window_did_it_and_when_its_samples_arrived(manifest: Manifest) -> None:
     pipeline = Pipeline(Level(manifest), rules=AT_ONCE)
-    (turn,) = pipeline.push(block([0, 0, 0, 0, 10, 10, 10], starts_session=True))
+    (turn,) = pushed(pipeline, block([0, 0, 0, 0, 10, 10, 10], starts_session=True))
     assert (turn.start_s, turn.end_s) == pytest.approx((0.3, 0.6))
     assert (turn.score, turn.arrived_ns) == (7.5, 7)
     assert (turn.channels[0].value, turn.channels[0].expected) == (7.5, 0.0)
@@ -199,3 +216,155 @@ def test_windows_that_are_scored_together_take_bounded_memory(manifest: Manifest
     pipeline.push(block([0.0] * length * (2 * most + 1), starts_session=True))
     assert max(scorer.batches) == most
     assert pipeline.windows == 2 * most + 1
+
+
+# Baseline on command.
+
+
+def test_command_learns_the_baseline_anew_in_the_middle_of_a_session(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, baseline=4), rules=AT_ONCE)
+    pipeline.push(block([50.0] * 8, starts_session=True))
+    assert (pipeline.state, pipeline.windows) == ("normal", 1)
+    assert pipeline.rebaseline() == 4
+    assert pipeline.state == "learning"
+    assert pipeline.push(block([90.0] * 8, start_s=0.8)) == []  # judged by the old baseline this would be an alarm
+    assert (pipeline.state, pipeline.windows, pipeline.score) == ("normal", 2, 0.0)
+
+
+def test_command_without_a_baseline_changes_nothing(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE)
+    pipeline.push(block([0.0] * 3, starts_session=True))
+    assert pipeline.rebaseline() == 0
+    pipeline.push(block([0.0], start_s=0.3))
+    assert pipeline.windows == 1
+
+
+def test_alarm_outlives_the_command_until_windows_of_the_new_baseline_clear_it(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, baseline=4), rules=AlarmRules(on_delay=(1, 1), off_delay=(2, 2)))
+    assert kinds(pipeline.push(block([0.0] * 8 + [30.0] * 4, starts_session=True))) == ["raised"]
+    pipeline.rebaseline()
+    assert pipeline.push(block([30.0] * 8, start_s=1.2)) == []
+    assert pipeline.state == "alarm"
+    assert kinds(pipeline.push(block([30.0], start_s=2.0))) == ["cleared"]
+
+
+def test_window_of_the_old_baseline_does_not_raise_together_with_one_of_the_new(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, baseline=4), rules=AlarmRules(on_delay=(2, 2)))
+    assert pipeline.push(block([0.0] * 4 + [30.0] * 4, starts_session=True)) == []
+    pipeline.rebaseline()
+    assert pipeline.push(block([0.0] * 4 + [30.0] * 4, start_s=0.8)) == []
+    assert kinds(pipeline.push(block([30.0], start_s=1.6))) == ["raised"]
+
+
+# Drift. A limit of 100 windows, the least: 12 windows above the start in a row are drift.
+
+SLOW = 1e-6
+
+
+def test_drift_is_told_once_with_the_means_of_what_has_drifted(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW)
+    found = pipeline.push(block([0.0] * 10 + [4.0] * 40, starts_session=True))
+    (drift,) = [each for each in found if isinstance(each, Drift)]
+    assert kinds(found) == ["drift"]
+    assert (drift.windows, drift.score, drift.threshold, drift.arrived_ns) == (12, 4.0, 5.0, 7)
+    assert (drift.channels[0].name, drift.channels[0].value, drift.channels[0].expected) == ("level", 4.0, 0.0)
+    # The first window that is wholly above starts with sample 10; twelve of them end with sample 24.
+    assert (drift.start_s, drift.end_s) == pytest.approx((1.0, 2.4))
+
+
+def test_windows_of_an_alarm_and_of_the_hold_off_after_it_are_no_drift(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW)
+    hold_off = HOLD_OFF * 4
+    pipeline.push(block([0.0] * 4, starts_session=True))
+    assert kinds(pipeline.push(block([9.0] * 200, start_s=0.4))) == ["raised"]
+    # The fourth window holds no sample of the alarm any more and clears it; the hold-off begins behind it.
+    assert kinds(pipeline.push(block([4.0] * (hold_off + 11), start_s=20.4))) == ["cleared"]
+    assert kinds(pipeline.push(block([4.0] * 8, start_s=20.4 + 0.1 * (hold_off + 11)))) == ["drift"]
+
+
+def test_drift_that_nobody_wants_to_know_of_is_not_told(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=None)
+    assert pipeline.push(block([4.0] * 1000, starts_session=True)) == []
+
+
+def test_command_forgets_what_has_drifted(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, baseline=4), rules=AT_ONCE, drift_hours=SLOW)
+    pipeline.push(block([0.0] * 4 + [4.0] * 14, starts_session=True))
+    pipeline.rebaseline()
+    assert pipeline.push(block([0.0] * 4 + [4.0] * 14, start_s=1.8)) == []
+    assert kinds(pipeline.push(block([4.0], start_s=3.6))) == ["drift"]
+
+
+# A threshold that follows the tail.
+
+
+def adapting(manifest: Manifest, *, drift_hours: float | None = None, **more: Any) -> Pipeline:
+    scorer = Level(manifest, start=2.0, scale=0.5, **more)
+    return Pipeline(scorer, rules=AT_ONCE, adapt_limit=0.5, drift_hours=drift_hours)
+
+
+PEAKS = [0.0] * 8 + [4.0] * 4
+"""One peak of height 2 above the start, four times what the bundle's tail has seen."""
+
+
+def test_threshold_follows_the_tail_and_turns_say_what_they_were_judged_by(manifest: Manifest) -> None:
+    pipeline = adapting(manifest)
+    assert pipeline.threshold == 5.0
+    pipeline.push(block(PEAKS * 5, starts_session=True))
+    higher = pipeline.threshold
+    assert 5.0 < higher <= 7.5
+    (turn,) = pushed(pipeline, block([*PEAKS, *[8.0] * 4], start_s=6.0))
+    assert (turn.change, turn.threshold) == (Change.RAISED, pipeline.threshold)
+    assert turn.threshold >= higher
+
+
+def test_threshold_stands_still_in_an_alarm_and_in_the_hold_off_after_it(manifest: Manifest) -> None:
+    pipeline = adapting(manifest)
+    pipeline.push(block([0.0] * 8 + [20.0] * 4, starts_session=True))
+    assert pipeline.state == "alarm"
+    before, tail = pipeline.threshold, pipeline.tail
+    pipeline.push(block([20.0] * 50 + [0.0] * 4, start_s=1.2))
+    assert pipeline.state == "normal"
+    pipeline.push(block((PEAKS * 9)[: HOLD_OFF * 4 - 1], start_s=6.6))
+    assert (pipeline.threshold, pipeline.tail) == (before, tail)
+    pipeline.push(block(PEAKS, start_s=20.0))
+    assert pipeline.tail != tail
+
+
+def test_way_up_to_an_alarm_teaches_the_threshold_nothing(manifest: Manifest) -> None:
+    pipeline = adapting(manifest)
+    pipeline.push(block([0.0] * 8 + [3.0, 4.0, 4.5, 20.0, 20.0], starts_session=True))
+    pipeline.push(block([0.0] * 200, start_s=1.3))
+    assert pipeline.state == "normal"
+    assert pipeline.tail is not None
+    assert pipeline.tail.peaks == 0.0
+
+
+def test_threshold_stands_still_while_there_is_drift(manifest: Manifest) -> None:
+    pipeline = adapting(manifest, drift_hours=SLOW)
+    pipeline.push(block([4.0] * 30, starts_session=True))
+    before, tail = pipeline.threshold, pipeline.tail
+    pipeline.push(block((PEAKS + [4.0] * 12) * 4, start_s=3.0))
+    assert (pipeline.threshold, pipeline.tail) == (before, tail)
+
+
+def test_what_was_learned_before_is_in_force_from_the_first_window(manifest: Manifest) -> None:
+    first = adapting(manifest)
+    first.push(block(PEAKS * 20, starts_session=True))
+    scorer = Level(manifest, start=2.0, scale=0.5)
+    second = Pipeline(scorer, rules=AT_ONCE, adapt_limit=0.5, tail=first.tail)
+    assert second.threshold == first.threshold > 5.0
+
+
+def test_command_gives_the_bundles_threshold_back(manifest: Manifest) -> None:
+    pipeline = adapting(manifest, baseline=4)
+    pipeline.push(block([0.0] * 4 + PEAKS * 20, starts_session=True))
+    assert pipeline.threshold > 5.0
+    pipeline.rebaseline()
+    assert (pipeline.threshold, pipeline.tail) == (5.0, TailState())
+
+
+def test_threshold_stays_where_it_is_not_to_adapt(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, start=2.0, scale=0.5), rules=AT_ONCE)
+    pipeline.push(block(PEAKS * 20, starts_session=True))
+    assert (pipeline.threshold, pipeline.tail) == (5.0, None)

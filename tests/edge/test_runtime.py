@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,10 +17,15 @@ from edge_vae.bundle import Bundle
 from edge_vae.errors import InferenceError
 from edge_vae.probe import ANSWER, MODEL, OUTPUT, QUESTION
 from edge_vae.runtime import Runtime, TFLiteRuntime, _Tensor, runtime_name
-from edge_vae_train.judge import KerasRuntime
+from edge_vae.view import OUTPUTS
+from edge_vae_converters.tflite import convert
+from edge_vae_train.keras_runtime import KerasRuntime
+from edge_vae_train.models import Architecture, build, scoring_graph
+from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
 
 Windows = NDArray[np.float32]
+NO_CONDITIONS = np.zeros((5, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -28,21 +34,37 @@ class Trained:
 
     runtimes: dict[str, Runtime]
     windows: Windows
-    variance: NDArray[np.float64]
+    conditions: NDArray[np.float32]
+
+
+@pytest.fixture(scope="module", params=["window", "features"])
+def trained(run_folder: Path, bundle_path: Path, request: pytest.FixtureRequest) -> Trained:
+    run, bundle = Run.read(run_folder), Bundle.read(bundle_path)
+    view = next(view for view in bundle.manifest.views if view.name == request.param)
+    assert view.model is not None
+    float32 = (run_folder / f"{view.name}.float32.tflite").read_bytes()
+    runtimes: dict[str, Runtime] = {
+        "keras": KerasRuntime(run.graph(view.name)),
+        "float32": TFLiteRuntime(float32, outputs=output_names(float32)),
+        "int8": TFLiteRuntime(bundle.models[view.name], outputs=view.model.outputs),
+    }
+    clip, held_out = run.record.clip, WindowSet.joined(run.held_out)
+    target = view.target(held_out.windows.astype(np.float64), held_out.conditions)
+    return Trained(runtimes, np.clip(target, -clip, clip).astype(np.float32), held_out.conditions)
 
 
 @pytest.fixture(scope="module")
-def trained(run_folder: Path, bundle_path: Path) -> Trained:
-    run, bundle = Run.read(run_folder), Bundle.read(bundle_path)
-    outputs = bundle.manifest.models[0].outputs
-    float32 = (run_folder / "window.float32.tflite").read_bytes()
-    runtimes: dict[str, Runtime] = {
-        "keras": KerasRuntime(run.graph()),
-        "float32": TFLiteRuntime(float32, outputs=output_names(float32)),
-        "int8": TFLiteRuntime(bundle.model, outputs=outputs),
-    }
-    clip = run.record.clip
-    return Trained(runtimes, np.clip(np.concatenate(run.held_out), -clip, clip), np.array(run.record.variance))
+def of_modes() -> Trained:
+    """An untrained model that is told one of three modes, in its three forms."""
+    keras.utils.set_random_seed(0)
+    windows = np.clip(np.random.default_rng(0).normal(0, 2, (150, 12, 2)), -8, 8).astype(np.float32)
+    conditions = np.eye(3, dtype=np.float32)[np.arange(150) % 3]
+    graph = scoring_graph(build(Architecture(12, 2, family="dense", latent=3, width=8, modes=3)))
+    runtimes: dict[str, Runtime] = {"keras": KerasRuntime(graph)}
+    for precision in ("float32", "int8"):
+        converted = convert(graph, precision=precision, representative=[windows, conditions])
+        runtimes[precision] = TFLiteRuntime(converted.model, outputs=converted.outputs)
+    return Trained(runtimes, windows, conditions)
 
 
 def output_names(model: bytes) -> dict[str, str]:
@@ -53,53 +75,105 @@ def output_names(model: bytes) -> dict[str, str]:
     return {name: str(detail["name"]) for name, detail in details.items()}
 
 
-def check_runtime(runtime: Runtime, windows: Windows) -> Windows:
-    """What every runtime must do; the reconstructions of the windows."""
-    given_windows = windows.copy()
-    outputs = runtime(windows)
+def check_runtime(runtime: Runtime, windows: Windows, conditions: NDArray[np.float32], *, latent: int) -> None:
+    """What every runtime must do."""
+    given_windows, given_conditions = windows.copy(), conditions.copy()
+    outputs = runtime(windows, conditions)
+    assert sorted(outputs) == sorted(OUTPUTS)
     found = outputs["reconstruction"]
     np.testing.assert_array_equal(windows, given_windows)
+    np.testing.assert_array_equal(conditions, given_conditions)
     assert found.shape == windows.shape
+    assert outputs["posterior_mean"].shape == outputs["posterior_log_variance"].shape == (len(windows), latent)
     assert all(output.dtype == np.float32 and np.isfinite(output).all() for output in outputs.values())
-    np.testing.assert_array_equal(runtime(windows)["reconstruction"], found)
-    assert runtime(windows[:0])["reconstruction"].shape == (0, *windows.shape[1:])
+    for name, output in runtime(windows, conditions).items():
+        np.testing.assert_array_equal(output, outputs[name])
+    for name, output in runtime(windows[:0], conditions[:0]).items():
+        assert output.shape == (0, *outputs[name].shape[1:])
     assert (found[0] != found[1]).any()
     extremes = np.stack([np.full(windows.shape[1:], edge, np.float32) for edge in (-8.0, 0.0, 8.0)])
-    assert np.isfinite(runtime(extremes)["reconstruction"]).all()
-    return found
+    assert np.isfinite(runtime(extremes, conditions[:3])["reconstruction"]).all()
 
 
 @pytest.mark.keras
 @pytest.mark.parametrize("kind", ["keras", "float32", "int8"])
 def test_every_runtime_passes_the_battery(trained: Trained, kind: str) -> None:
-    check_runtime(trained.runtimes[kind], trained.windows[:40])
+    check_runtime(trained.runtimes[kind], trained.windows[:40], trained.conditions[:40], latent=8)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("kind", ["keras", "float32", "int8"])
+def test_every_runtime_with_a_condition_passes_the_battery(of_modes: Trained, kind: str) -> None:
+    check_runtime(of_modes.runtimes[kind], of_modes.windows[:40], of_modes.conditions[:40], latent=3)
 
 
 @pytest.mark.keras
 @pytest.mark.parametrize("kind", ["float32", "int8"])
-def test_a_window_is_scored_the_same_alone_and_among_others(trained: Trained, kind: str) -> None:
-    runtime, windows = trained.runtimes[kind], trained.windows[:9]
-    alone = np.concatenate([runtime(window[None])["reconstruction"] for window in windows])
-    np.testing.assert_array_equal(runtime(windows)["reconstruction"], alone)
+def test_a_window_is_scored_the_same_alone_and_among_others(trained: Trained, of_modes: Trained, kind: str) -> None:
+    for model in (trained, of_modes):
+        runtime, windows, conditions = model.runtimes[kind], model.windows[:9], model.conditions[:9]
+        together = runtime(windows, conditions)
+        alone = [runtime(windows[i : i + 1], conditions[i : i + 1]) for i in range(9)]
+        for name in OUTPUTS:
+            np.testing.assert_array_equal(together[name], np.concatenate([outputs[name] for outputs in alone]))
 
 
 @pytest.mark.keras
-def test_float_runtimes_give_the_trained_reconstructions(trained: Trained) -> None:
-    windows = trained.windows[:60]
-    keras, float32 = (trained.runtimes[kind](windows)["reconstruction"] for kind in ("keras", "float32"))
-    # Sums of up to some thousand float32 products in another order: a few units of 1e-6 on numbers of up to 8.
-    np.testing.assert_allclose(float32, keras, atol=1e-4)
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_float_runtimes_give_the_trained_outputs(trained: Trained, of_modes: Trained, name: str) -> None:
+    for model in (trained, of_modes):
+        windows, conditions = model.windows[:60], model.conditions[:60]
+        exact, float32 = (model.runtimes[kind](windows, conditions)[name] for kind in ("keras", "float32"))
+        # Sums of up to some thousand float32 products in another order: a few units of 1e-6 on numbers of up to 8.
+        np.testing.assert_allclose(float32, exact, atol=1e-4)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("kind", ["keras", "float32", "int8"])
+def test_the_condition_moves_every_output(of_modes: Trained, kind: str) -> None:
+    runtime, windows = of_modes.runtimes[kind], np.repeat(of_modes.windows[:1], 3, axis=0)
+    outputs = runtime(windows, np.eye(3, dtype=np.float32))
+    for name in OUTPUTS:
+        assert len({output.tobytes() for output in outputs[name]}) == 3, name
+
+
+@pytest.mark.keras
+def test_a_model_says_what_it_must_be_given(trained: Trained, of_modes: Trained) -> None:
+    for kind in ("float32", "int8"):
+        plain, told = trained.runtimes[kind], of_modes.runtimes[kind]
+        assert isinstance(plain, TFLiteRuntime)
+        assert isinstance(told, TFLiteRuntime)
+        assert (plain.input_shape, plain.conditions) == (trained.windows.shape[1:], 0)
+        assert (told.input_shape, told.conditions) == ((12, 2), 3)
+
+
+@pytest.mark.keras
+def test_a_model_without_modes_takes_no_notice_of_conditions(trained: Trained) -> None:
+    windows = trained.windows[:3]
+    for kind in ("keras", "float32", "int8"):
+        runtime = trained.runtimes[kind]
+        told = runtime(windows, np.eye(3, dtype=np.float32))["reconstruction"]
+        np.testing.assert_array_equal(runtime(windows, trained.conditions[:3])["reconstruction"], told)
 
 
 @pytest.mark.keras
 def test_int8_reconstructions_are_off_by_little_of_the_normal_error(trained: Trained) -> None:
     windows = trained.windows
-    keras, int8 = (trained.runtimes[kind](windows)["reconstruction"] for kind in ("keras", "int8"))
-    assert (int8 != keras).any()
-    noise, error = np.square(int8 - keras).mean(), np.square(windows - keras).mean()
+    exact, int8 = (trained.runtimes[kind](windows, trained.conditions)["reconstruction"] for kind in ("keras", "int8"))
+    assert (int8 != exact).any()
+    noise, error = np.square(int8 - exact).mean(), np.square(windows - exact).mean()
     assert noise <= 0.02 * error  # the gate's own limit
     # 255 steps over the range that stress windows reach, and the noise of eight layers before: some steps for one cell.
-    assert np.abs(int8 - keras).max() < 1.0
+    assert np.abs(int8 - exact).max() < 1.0
+
+
+@pytest.mark.keras
+def test_int8_outputs_of_a_model_with_a_condition_are_off_by_steps_of_their_range(of_modes: Trained) -> None:
+    exact, int8 = (of_modes.runtimes[kind](of_modes.windows, of_modes.conditions) for kind in ("keras", "int8"))
+    for name in OUTPUTS:
+        assert (int8[name] != exact[name]).any()
+        # Some steps of 255 over the range of each output, which the representative windows are themselves.
+        assert np.abs(int8[name] - exact[name]).max() < 0.05 * np.ptp(exact[name])
 
 
 @given(
@@ -136,7 +210,8 @@ def test_a_float_tensor_is_taken_as_it_is() -> None:
 def test_a_model_gives_the_outputs_that_were_asked_for() -> None:
     runtime = TFLiteRuntime(MODEL.read_bytes(), outputs={"answer": OUTPUT})
     assert runtime.input_shape == (3,)
-    outputs = runtime(np.repeat(QUESTION, 5, axis=0))
+    assert runtime.conditions == 0
+    outputs = runtime(np.repeat(QUESTION, 5, axis=0), NO_CONDITIONS)
     assert outputs.keys() == {"answer"}
     np.testing.assert_array_equal(outputs["answer"], np.repeat(ANSWER, 5, axis=0))
     assert runtime.name == runtime_name() == "ai_edge_litert"
@@ -154,7 +229,7 @@ def test_a_model_without_the_wanted_output_is_refused_with_those_it_has() -> Non
 
 
 def test_the_interpreter_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    TFLiteRuntime(MODEL.read_bytes(), outputs={"answer": OUTPUT})(QUESTION)
+    TFLiteRuntime(MODEL.read_bytes(), outputs={"answer": OUTPUT})(QUESTION, NO_CONDITIONS[:1])
     assert capfd.readouterr() == ("", "")
 
 

@@ -129,6 +129,28 @@ def test_one_sample_in_twenty_gone_wild_hardly_moves_a_baseline() -> None:
     np.testing.assert_allclose(shaken.scale, calm.scale, rtol=0.15)
 
 
+def test_a_baseline_can_be_restarted_for_another_mode_of_the_machine() -> None:
+    other, values = Scaler(np.array([90.0, 40.0]), np.array([9.0, 0.1])), readings(30, spread=1e-3)
+    baseline = Baseline(samples=30, model=MODEL)
+    baseline.push(values)
+    for mode, model in ((other, other), (None, other), (MODEL, MODEL)):
+        baseline.restart(mode)
+        assert (baseline.missing, baseline.scaler) == (30, None)
+        baseline.push(values)
+        assert baseline.scaler is not None
+        np.testing.assert_array_equal(baseline.scaler.scale, model.scale)
+        np.testing.assert_array_equal(baseline.scaler.centre, learned(values).centre)
+
+
+def test_a_baseline_of_no_samples_takes_another_modes_scaler_at_once() -> None:
+    other = Scaler(np.array([90.0, 40.0]), np.array([9.0, 0.1]))
+    baseline = Baseline(samples=0, model=MODEL)
+    baseline.restart(other)
+    assert baseline.scaler is other
+    baseline.restart()
+    assert baseline.scaler is other
+
+
 def test_a_restarted_baseline_learns_the_new_session_alone() -> None:
     first, second = readings(30), readings(30, seed=1, centre=(90.0, 40.0))
     baseline = Baseline(samples=30, model=MODEL)

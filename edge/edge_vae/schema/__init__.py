@@ -6,8 +6,8 @@ from importlib.resources import files
 
 __all__ = ["NAMES", "text"]
 
-NAMES = ("event", "state", "status")
-"""The messages that have a schema, each on the topic of the same name."""
+NAMES = ("event", "reply", "state", "status")
+"""The messages that have a schema, each on the topics whose last level is its name."""
 
 
 def text(name: str) -> str:

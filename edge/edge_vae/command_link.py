@@ -1,0 +1,79 @@
+"""The connection that commands come in by, and their answers go out by."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
+
+from edge_vae.command import Send
+from edge_vae.publish.mqtt import MqttSettings
+from edge_vae.sources.subscription import QOS, Subscription
+
+__all__ = ["CommandLink", "Take"]
+
+log = logging.getLogger(__name__)
+
+MAX_ANSWERS = 64
+"""Answers that may wait for a slow broker; whoever misses one asks again with the same id."""
+
+
+class Take(Protocol):
+    """Takes a command in; called in the connection's thread."""
+
+    def __call__(self, topic: str, payload: bytes, *, retained: bool, send: Send) -> None:
+        """`send` answers over the connection that the command came by."""
+        ...
+
+
+class CommandLink(Subscription):
+    """A connection of its own beside the publisher's, for as long as it is wanted.
+
+    So whatever commands do to a connection (a broker that parts from a client that subscribes or answers where it may
+    not, a flood of requests), the one that delivers alarms goes on. The agent works without this one.
+
+    Args:
+        topic: The filter of all commands.
+        settings: The broker, and a client id that no other client of it has.
+        take: Called for every message.
+
+    Raises:
+        OSError: The files for TLS cannot be used.
+    """
+
+    def __init__(self, topic: str, settings: MqttSettings, *, take: Take) -> None:
+        self._take, self._refused_before = take, False
+        super().__init__(topic, settings, on_message=_heard_without_topic, on_refused=self._refused)
+
+    def _new_client(self) -> paho.Client:
+        client = super()._new_client()
+        client.max_queued_messages_set(MAX_ANSWERS)
+        client.on_message = self._on_command
+        return client
+
+    def _on_command(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # of a topic that is no text, so that it names no asset
+            return
+        self._take(topic, bytes(message.payload), retained=message.retain, send=_sender(client))
+
+    def _refused(self, reason: str) -> None:
+        level = logging.DEBUG if self._refused_before else logging.WARNING
+        log.log(level, "commands not heard, subscription refused: topic=%s reason=%s", self._topic, reason)
+        self._refused_before = True
+
+
+def _sender(client: paho.Client) -> Send:
+    def send(topic: str, payload: bytes) -> None:
+        code = client.publish(topic, payload, qos=QOS).rc
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            log.warning("answer not sent topic=%r reason=%s", topic, paho.error_string(code))
+
+    return send
+
+
+def _heard_without_topic(_payload: bytes, _retained: bool) -> None:  # noqa: FBT001 (the signature that Subscription calls)
+    """Never called: the client's messages go to `_on_command`, which needs their topics."""

@@ -67,10 +67,18 @@ def need_training_extra(command: str) -> None:
 )
 @click.option("--stride", type=click.IntRange(1, 65_536), metavar="N", help="Samples between windows. [default: 8]")
 @click.option("--baseline", type=click.IntRange(0), metavar="N", help="Re-centre each session on its first N samples.")
-@click.option("--model", "family", type=click.Choice(["conv"]), help="The model's family. [default: conv]")
+@click.option(
+    "--model", "family", type=click.Choice(["conv", "dense", "hvae", "linear", "tcn"]),
+    help="Family of the window's model. [default: conv]",
+)  # fmt: skip
 @click.option("--latent", type=click.IntRange(1, 256), metavar="N", help="Latent dimensions. [default: 8]")
-@click.option("--beta", type=click.FloatRange(min=0, min_open=True), help="Weight of the KL term. [default: 1]")
-@click.option("--epochs", type=click.IntRange(1, 100_000), help="At most so many. [default: 100]")
+@click.option(
+    "--beta", type=click.FloatRange(min=0, min_open=True), help="Weight of the KL term. [default: 1, with --modes 4]"
+)
+@click.option(
+    "--modes", callback=_names, metavar="NAMES", help="Columns that name the operating mode: recipe, load, material."
+)
+@click.option("--epochs", type=click.IntRange(1, 100_000), help="At most so many, for each view. [default: 100]")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Everything random follows from it. [default: 7]")
 @click.option("--channels", callback=_names, metavar="NAMES", help="Columns to use as channels, with commas between.")
 @column_options
@@ -102,9 +110,13 @@ def train(data: tuple[Path, ...], folder: Path, config: Path | None, as_json: bo
         click.echo(json.dumps({"run": str(folder), "training": msgspec.to_builtins(summary), "shift": shift.ratios}))
         return
     click.echo(
-        f"trained on {summary.windows} windows of {summary.samples} normal rows, held out {summary.held_out_windows}; "
-        f"{summary.epochs} epochs, held-out loss {summary.held_out_loss:.4f}\n"
-        f"wrote {folder}: next, edge-vae convert {folder} -o {folder.absolute().name}.evb"
+        f"trained on {summary.windows} windows of {summary.samples} normal rows, held out {summary.held_out_windows}\n"
+        + "".join(
+            f"{name}: {fit.family}, {fit.epochs} epochs, held-out loss {fit.held_out_loss:.4f}, "
+            f"{fit.active_units} of {fit.latent} latent units active\n"
+            for name, fit in summary.fits.items()
+        )
+        + f"wrote {folder}: next, edge-vae convert {folder} -o {folder.absolute().name}.evb"
     )
 
 
@@ -204,7 +216,7 @@ def columns_of(settings: Settings) -> Columns:
     from edge_vae_train.data import Columns
 
     data = settings.data
-    return Columns(time=data.time, label=data.label, channels=data.channels, ignore=data.ignore, rate_hz=data.rate_hz)
+    return Columns(**msgspec.structs.asdict(data))
 
 
 _PLACES = {
@@ -214,6 +226,7 @@ _PLACES = {
     "family": ("model", "family"),
     "latent": ("model", "latent"),
     "beta": ("model", "beta"),
+    "modes": ("data", "modes"),
     "epochs": ("training", "epochs"),
     "seed": ("training", "seed"),
     **{name: ("data", name) for name in ("time", "label", "ignore", "rate_hz", "channels")},
@@ -278,9 +291,9 @@ class _Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
-        """Show an epoch's losses."""
-        line = f"loss {loss:.4f} held out {held_out_loss:.4f}"
+    def update(self, view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
+        """Show the losses of an epoch of a view's model."""
+        line = f"{view}: loss {loss:.4f} held out {held_out_loss:.4f}"
         if self._bar is not None:
             self._bar.update(self._task, completed=epoch, total=epochs, description=line)
         elif epoch == 1 or epoch % self._every == 0:

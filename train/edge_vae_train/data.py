@@ -36,22 +36,30 @@ class Session:
         values: (samples, channels) in sensor units; NaN where a reading is missing.
         times: (samples,) seconds since 1970-01-01 UTC; NaN without a time column.
         labels: (samples,) True where the row is labelled anomalous; None without a label column.
+        modes: (samples, mode columns) the operating mode of each row; None where no mode columns are named.
     """
 
     name: str
     values: FloatArray
     times: FloatArray
     labels: NDArray[np.bool_] | None
+    modes: FloatArray | None = None
+
+    @property
+    def columns(self) -> FloatArray:
+        """(samples, channels + mode columns) what a source would deliver."""
+        return self.values if self.modes is None else np.column_stack([self.values, self.modes])
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Sessions that share their channels and their rate, and the notes that reading them gave."""
+    """Sessions that share their channels, mode columns and rate, and the notes that reading them gave."""
 
     sessions: tuple[Session, ...]
     channels: tuple[str, ...]
     rate_hz: float
     notes: tuple[str, ...] = field(default=())
+    mode_columns: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -74,7 +82,7 @@ def read(paths: Sequence[Path], columns: Columns | None = None, *, model_rate_hz
     columns = columns or Columns()
     notes: list[str] = []
     tables = [t for path in paths for file, name in _files(path) for t in read_tables(file, name, columns, notes)]
-    channels = columns.channels or tables[0].channels
+    channels = columns.channels or tuple(c for c in tables[0].channels if c not in columns.modes)
     sessions = tuple(_session(table, channels, columns, notes) for table in tables)
     rate_hz = _rate_hz(tables, sessions, given=columns.rate_hz, model=model_rate_hz)
     if rate_hz is None:
@@ -84,7 +92,7 @@ def read(paths: Sequence[Path], columns: Columns | None = None, *, model_rate_hz
         )
     for table, session in zip(tables, sessions, strict=True):
         notes += _breaks(table, session, period_s=1.0 / rate_hz)
-    return Recording(sessions, channels, rate_hz, tuple(notes))
+    return Recording(sessions, channels, rate_hz, tuple(notes), columns.modes)
 
 
 def _files(path: Path) -> Iterable[tuple[Path, str]]:
@@ -101,7 +109,7 @@ def _files(path: Path) -> Iterable[tuple[Path, str]]:
 
 
 def _session(table: Table, channels: tuple[str, ...], columns: Columns, notes: list[str]) -> Session:
-    _check_channels(table, channels)
+    _check_channels(table, channels, columns.modes)
     values = np.column_stack([_numbers(table, name) for name in channels])
     unusable = ~np.isfinite(values)
     if unusable.any():
@@ -112,18 +120,20 @@ def _session(table: Table, channels: tuple[str, ...], columns: Columns, notes: l
         )
     if columns.label is not None and table.labels is None:
         notes.append(f"{table.file}: no column {columns.label!r}, all rows are taken as normal")
-    return Session(table.name, np.where(unusable, np.nan, values), table.times, table.labels)
+    modes = np.column_stack([_numbers(table, name) for name in columns.modes]) if columns.modes else None
+    return Session(table.name, np.where(unusable, np.nan, values), table.times, table.labels, modes)
 
 
-def _check_channels(table: Table, channels: tuple[str, ...]) -> None:
-    missing = [c for c in channels if c not in table.channels]
-    surplus = [c for c in table.channels if c not in channels]
+def _check_channels(table: Table, channels: tuple[str, ...], modes: tuple[str, ...]) -> None:
+    wanted = (*channels, *modes)
+    missing = [c for c in wanted if c not in table.channels]
+    surplus = [c for c in table.channels if c not in wanted]
     if missing or surplus:
         what = f"channels are missing: {', '.join(missing)}" if missing else f"further channels: {', '.join(surplus)}"
         raise DataError(
             what,
             file=table.file,
-            expected=f"the channels {', '.join(channels)}",
+            expected=f"the channels {', '.join(wanted)}",
             received=", ".join(table.channels) or "none",
             action="Add the columns, or give them the names that are expected."
             if missing

@@ -110,9 +110,9 @@ class _Watched:
         self.baselines: dict[str, list[FloatArray]] = {}
         self.seconds, self.windows = 0.0, 0
 
-    def __call__(self, scaled: FloatArray) -> tuple[Scores, FloatArray]:
+    def __call__(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         began = time.perf_counter()
-        scores = self._subject.detector(scaled)
+        scores = self._subject.detector(scaled, conditions)
         self.seconds += time.perf_counter() - began
         self.windows += len(scaled)
         reference = self._subject.reference

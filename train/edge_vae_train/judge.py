@@ -1,67 +1,88 @@
-"""One model's outputs on held-out windows to all that judges its windows: score terms, threshold, manifest."""
+"""What the views made of held-out windows to all that judges windows: score terms, threshold, manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.alarm import AlarmRules
-from edge_vae.bundle import FORMAT, Manifest, WindowShape
-from edge_vae.runtime import Outputs
+from edge_vae.bundle import FORMAT, PCA_VIEW, Manifest, WindowShape
+from edge_vae.explain import Explanation
+from edge_vae.principal import PrincipalRuntime
+from edge_vae.runtime import Runtime
 from edge_vae.sample import FloatArray
-from edge_vae.score import STATISTICS, Term, fit_terms, fuse
+from edge_vae.score import Term, fit_terms, fuse
 from edge_vae.threshold import Threshold
+from edge_vae.view import LIMIT_SIGMA, Seen, see
 from edge_vae_train.calibrate import fit_threshold
+from edge_vae_train.keras_runtime import KerasRuntime
+from edge_vae_train.prepare import WindowSet
 from edge_vae_train.reference import pca_score
 from edge_vae_train.run_folder import Run
 
-__all__ = ["Judge", "KerasRuntime", "judge", "manifest", "mean_absolute_z", "reference_thresholds"]
+__all__ = [
+    "Judge",
+    "judge",
+    "keras_runtimes",
+    "manifest",
+    "mean_absolute_z",
+    "principal_runtime",
+    "reference_thresholds",
+    "seen_by",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """How one model scores and decides, fitted on its own outputs."""
+    """How models score and decide, fitted on their own outputs, and the scores (windows,) of the held-out windows."""
 
     terms: Sequence[Term]
     threshold: Threshold
+    held_out: FloatArray
 
-    def score(self, windows: NDArray[np.float32], reconstruction: NDArray[np.float32]) -> FloatArray:
-        """Scores (windows,) of scaled windows and their reconstructions, both (windows, length, channels)."""
-        return fuse(self.terms, windows.astype(np.float64), reconstruction.astype(np.float64)).score
-
-
-class KerasRuntime:
-    """The trained float model behind the device's `Runtime` contract."""
-
-    name = "keras"
-
-    def __init__(self, graph: Any) -> None:
-        self._graph = graph
-
-    def __call__(self, windows: NDArray[np.float32]) -> Outputs:
-        """Outputs for scaled and clipped windows (windows, length, channels)."""
-        if not len(windows):
-            return {"reconstruction": windows}
-        outputs = self._graph.predict(windows, verbose=0, batch_size=512)
-        return {name: np.asarray(output) for name, output in outputs.items()}
+    def score(self, windows: NDArray[np.float32], seen: Mapping[str, Seen]) -> FloatArray:
+        """Scores (windows,) of scaled windows (windows, length, channels) and what the views made of them."""
+        return fuse(self.terms, windows.astype(np.float64), seen).score
 
 
-def judge(run: Run, reconstruction: NDArray[np.float32], false_alarms_per_day: float) -> Judge:
-    """Terms and threshold from one model's reconstructions (windows, length, channels) of all held-out windows."""
-    record = run.record
-    normal = np.concatenate(run.held_out).astype(np.float64)
-    outputs = reconstruction.astype(np.float64)
-    terms = fit_terms(record.settings.calibration.score, normal, outputs, variance=np.array(record.variance))
-    return Judge(terms, _threshold(run, fuse(terms, normal, outputs).score, false_alarms_per_day))
+def keras_runtimes(run: Run) -> dict[str, KerasRuntime]:
+    """The trained Keras model of each view that has one."""
+    return {view: KerasRuntime(run.graph(view)) for view in run.record.training.fits}
+
+
+def principal_runtime(run: Run) -> dict[str, Runtime]:
+    """The PCA of a run, where its score has one."""
+    wanted = any(view.name == PCA_VIEW for view in run.record.views)
+    return {PCA_VIEW: PrincipalRuntime(run.reference)} if wanted else {}
+
+
+def seen_by(run: Run, runtimes: Mapping[str, Runtime], windows: WindowSet) -> dict[str, Seen]:
+    """What each view of a run makes of windows, with these models and the PCA."""
+    return see(
+        run.record.views,
+        {**runtimes, **principal_runtime(run)},
+        windows.windows.astype(np.float64),
+        clip=run.record.clip,
+        conditions=windows.conditions,
+    )
+
+
+def judge(run: Run, seen: Mapping[str, Seen], false_alarms_per_day: float) -> Judge:
+    """Terms and threshold from what the views made of all held-out windows."""
+    normal = WindowSet.joined(run.held_out).windows.astype(np.float64)
+    known = {name: statistic.astype(np.float64) for name, statistic in run.known.items()}
+    window = run.record.settings.window
+    overlap = max(1.0, window.length / window.stride)
+    terms, scores = fit_terms(run.record.terms, normal, seen, known=known, overlap=overlap)
+    return Judge(terms, _threshold(run, scores, false_alarms_per_day), scores)
 
 
 def manifest(run: Run, judged: Judge, *, name: str) -> Manifest:
-    """The manifest of a run without a converted model."""
+    """The manifest of a run without converted models; its windows are explained by share."""
     record = run.record
     return Manifest(
         format=FORMAT,
@@ -73,9 +94,11 @@ def manifest(run: Run, judged: Judge, *, name: str) -> Manifest:
         window=WindowShape(record.settings.window.length, record.settings.window.stride),
         clip=record.clip,
         baseline=record.settings.baseline.samples,
-        models=(),
+        modes=record.modes,
+        views=record.views,
         score=tuple(judged.terms),
         threshold=judged.threshold,
+        explanation=Explanation("share", (), (), {}),
         alarm=AlarmRules(),
         training=record.training,
         calibration="",
@@ -85,14 +108,14 @@ def manifest(run: Run, judged: Judge, *, name: str) -> Manifest:
 
 def mean_absolute_z(windows: FloatArray) -> FloatArray:
     """The mean |z| of each scaled window (windows, length, channels): the detector without a model."""
-    return np.asarray(STATISTICS["z"](windows, windows, np.ones(1)).mean(axis=1))
+    return np.asarray(np.abs(np.clip(windows, -LIMIT_SIGMA, LIMIT_SIGMA)).mean(axis=(1, 2)))
 
 
 def reference_thresholds(run: Run, false_alarms_per_day: float) -> dict[str, NDArray[np.float32]]:
     """Thresholds of the baselines for the same wish and held-out blocks: `z_threshold` and `pca_threshold`."""
-    normal = np.concatenate(run.held_out).astype(np.float64)
+    normal = WindowSet.joined(run.held_out).windows.astype(np.float64)
     thresholds = {"z_threshold": _threshold(run, mean_absolute_z(normal), false_alarms_per_day).value}
-    if run.reference:
+    if "components" in run.reference:
         thresholds["pca_threshold"] = _threshold(run, pca_score(run.reference, normal), false_alarms_per_day).value
     return {name: np.array([value], np.float32) for name, value in thresholds.items()}
 

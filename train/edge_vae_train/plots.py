@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["curves", "loss", "scores_over_time"]
+__all__ = ["LOSS_PICTURE", "curves", "loss", "scores_over_time"]
+
+LOSS_PICTURE = "loss.png"
 
 _DPI = 120
 _MAX_ROWS = 8
@@ -29,18 +31,26 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=_DPI)
 
 
-def loss(history: Sequence[tuple[float, float]], kept_epoch: int, folder: Path) -> Path:
-    """`loss.png`: training and held-out loss of each epoch, and the one whose weights were kept, counted from 1."""
-    figure = _figure(6.4, 4)
-    axes = figure.subplots()
-    epochs = np.arange(1, len(history) + 1)
-    losses = np.array(history)
-    axes.plot(epochs, losses[:, 0], label="training (KL warming up)")
-    axes.plot(epochs, losses[:, 1], label="held-out blocks (full KL)")
-    axes.axvline(kept_epoch, color="0.6", linestyle=":", label=f"weights kept: epoch {kept_epoch}")
-    axes.set(xlabel="epoch", ylabel="negative ELBO, nats a sample and channel", title="Training")
-    axes.legend()
-    return _saved(figure, folder / "loss.png")
+def loss(histories: Mapping[str, tuple[Sequence[tuple[float, float]], int]], folder: Path) -> Path | None:
+    """`loss.png`: losses of each view's epochs, and the epoch whose weights were kept, counted from 1.
+
+    Views without epochs are left out; without any there is no picture.
+    """
+    drawn = {name: view for name, view in histories.items() if len(view[0]) > 1}
+    if not drawn:
+        return None
+    figure = _figure(6.4 * len(drawn), 4)
+    for axes, (name, (history, kept_epoch)) in zip(
+        figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True
+    ):
+        epochs = np.arange(1, len(history) + 1)
+        losses = np.array(history)
+        axes.plot(epochs, losses[:, 0], label="training (KL warming up)")
+        axes.plot(epochs, losses[:, 1], label="held-out blocks (full KL)")
+        axes.axvline(kept_epoch, color="0.6", linestyle=":", label=f"weights kept: epoch {kept_epoch}")
+        axes.set(xlabel="epoch", ylabel="negative ELBO, nats a sample and channel", title=f"Training, view {name}")
+        axes.legend()
+    return _saved(figure, folder / LOSS_PICTURE)
 
 
 def curves(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_vae.bundle import Modes
 from edge_vae.errors import TrainingError
 from edge_vae.sample import FloatArray
 from edge_vae.scale import Baseline, Scaler, trimmed_mean
+from edge_vae.view import to_rows
 from edge_vae.window import segment_starts, sliding
 from edge_vae_train.data import Recording, Session
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "WindowSet", "prepare"]
 
 HELD_OUT_EVERY = 5
 """Every fifth block of windows is held out, so they come from all sessions and times."""
 _BLOCKS_WANTED = 10
 _GAPS_PER_BLOCK = 10
+_FEW_GAPS = 50
+"""Data with fewer separate windows than this is little."""
 _CONSTANT = 1e-9
 """A spread below this part of the channel's magnitude is rounding, not signal."""
 
@@ -26,47 +32,114 @@ Windows = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class WindowSet:
+    """Windows (windows, length, channels), scaled and unclipped, and their conditions (windows, conditions)."""
+
+    windows: Windows
+    conditions: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, chosen: slice | NDArray[np.intp] | NDArray[np.bool_]) -> WindowSet:
+        return WindowSet(self.windows[chosen], self.conditions[chosen])
+
+    @classmethod
+    def joined(cls, parts: Sequence[WindowSet]) -> WindowSet:
+        """All windows of at least one part, in order."""
+        return cls(np.concatenate([p.windows for p in parts]), np.concatenate([p.conditions for p in parts]))
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """What a model is trained and calibrated on.
 
     Attributes:
-        scaler: The model's scaler.
-        training: (windows, length, channels), scaled and unclipped.
-        held_out: Blocks of consecutive windows, each (windows, length, channels), at least one window away from
-            training.
+        scaler: The model's scaler; of all modes together where there are modes.
+        modes: The operating modes with a scaler each; None without mode columns.
+        training: Windows to train on.
+        held_out: Blocks of consecutive windows, at least one window away from training.
         sessions: Scaled normal rows of each session that the windows came from, for the report on their shift.
         notes: What was left out, and why.
     """
 
     scaler: Scaler
-    training: Windows
-    held_out: tuple[Windows, ...]
+    modes: Modes | None
+    training: WindowSet
+    held_out: tuple[WindowSet, ...]
     sessions: tuple[FloatArray, ...]
     notes: tuple[str, ...]
 
 
 def prepare(recording: Recording, *, length: int, stride: int, baseline: int) -> Prepared:
-    """Windows of the normal rows.
+    """Windows of the normal rows. A change of the operating mode counts as the end of a session.
 
     Raises:
         TrainingError: No session is long enough, or there are too few windows to train on some and hold out others.
     """
     notes: list[str] = []
-    healthy = [s for s in recording.sessions if _starts_healthy(s, length=length, baseline=baseline, notes=notes)]
+    sessions = [run for session in recording.sessions for run in _mode_runs(session, notes)]
+    healthy = [s for s in sessions if _starts_healthy(s, length=length, baseline=baseline, notes=notes)]
     if not healthy:
         raise _too_short(recording, length, baseline)
     scaler = _fit_scaler(healthy, recording.channels, baseline, notes)
-    scaled = [_scaled(session, scaler, baseline) for session in healthy]
+    modes = _fit_modes(healthy, recording, baseline) if recording.mode_columns else None
+    numbers = [0 if modes is None else int(modes.find(_mode(s))[0]) for s in healthy]
+    conditions = np.zeros((1, 0), np.float32) if modes is None else modes.conditions
+    scalers = [scaler if modes is None else modes.scaler(number) for number in numbers]
+    scaled = [_scaled(session, own, baseline) for session, own in zip(healthy, scalers, strict=True)]
     period_s = 1.0 / recording.rate_hz
-    windows = [
-        _session_windows(session, rows, length=length, stride=stride, baseline=baseline, period_s=period_s)
-        for session, rows in zip(healthy, scaled, strict=True)
-    ]
+    windows = []
+    for session, rows, number in zip(healthy, scaled, numbers, strict=True):
+        found, scored = _session_windows(
+            session, rows, length=length, stride=stride, baseline=baseline, period_s=period_s
+        )
+        windows.append((WindowSet(found, np.repeat(conditions[[number]], len(found), axis=0)), scored))
     training, held_out = _split(windows, gap=-(-length // stride))
     if not len(training) or not held_out:
         raise _too_short(recording, length, baseline)
     normal = tuple(rows[_normal(session)] for session, rows in zip(healthy, scaled, strict=True))
-    return Prepared(scaler, training, held_out, normal, tuple(notes))
+    return Prepared(scaler, modes, training, held_out, normal, tuple(notes))
+
+
+def _mode_runs(session: Session, notes: list[str]) -> list[Session]:
+    """The stretches of a session in which its mode does not change; rows whose mode is missing are left out."""
+    if session.modes is None:
+        return [session]
+    known = np.asarray(np.isfinite(session.modes).all(axis=1))
+    if not known.all():
+        notes.append(f"{session.name}: {np.count_nonzero(~known)} rows without an operating mode are left out")
+    changes = (np.diff(session.modes, axis=0) != 0).any(axis=1)
+    edges = [0, *(np.flatnonzero(changes) + 1), len(known)]
+    runs = [slice(at, end) for at, end in pairwise(edges) if end > at and known[at]]
+    return [
+        Session(
+            session.name, session.values[run], session.times[run],
+            None if session.labels is None else session.labels[run], session.modes[run],
+        )
+        for run in runs
+    ]  # fmt: skip
+
+
+def _mode(session: Session) -> FloatArray:
+    """(1, mode columns) the one mode of a run."""
+    return np.empty((1, 0)) if session.modes is None else session.modes[:1]
+
+
+def _fit_modes(sessions: list[Session], recording: Recording, baseline: int) -> Modes:
+    """The modes of the sessions, in rising order, each with the scaler of its own rows."""
+    own = np.concatenate([_mode(session) for session in sessions])
+    values, which = np.unique(own, axis=0, return_inverse=True)
+    scalers = [
+        _fit_scaler([s for s, w in zip(sessions, which.ravel(), strict=True) if w == mode], (), baseline, [])
+        for mode in range(len(values))
+    ]
+    return Modes(
+        recording.mode_columns,
+        to_rows(values),
+        to_rows(np.array([scaler.centre for scaler in scalers])),
+        to_rows(np.array([scaler.scale for scaler in scalers])),
+    )
 
 
 def _finite(session: Session) -> NDArray[np.bool_]:
@@ -107,11 +180,11 @@ def _fit_scaler(sessions: list[Session], channels: tuple[str, ...], baseline: in
         squares = [np.square(rows - centre).mean(axis=0) for rows, centre in zip(normal, centres, strict=True)]
         centre, scale = centres.mean(axis=0), np.sqrt(np.mean(squares, axis=0))
     else:
-        rows = np.concatenate(normal)
-        centre, scale = rows.mean(axis=0), rows.std(axis=0)
+        pooled = np.concatenate(normal)
+        centre, scale = pooled.mean(axis=0), pooled.std(axis=0)
     constant = scale <= _CONSTANT * np.maximum(np.abs(centre), 1.0)
     if constant.any():
-        names = ", ".join(name for name, is_constant in zip(channels, constant, strict=True) if is_constant)
+        names = ", ".join(name for name, is_constant in zip(channels, constant, strict=False) if is_constant)
         notes.append(f"constant in normal data, so any change of it will count as a large one: {names}")
     floor = np.maximum(np.abs(centre), 1.0) * 1e-3
     return Scaler(centre, np.where(constant, floor, scale))
@@ -147,12 +220,16 @@ def _first(normal: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return first
 
 
-def _split(sessions: list[tuple[Windows, NDArray[np.bool_]]], *, gap: int) -> tuple[Windows, tuple[Windows, ...]]:
+def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int) -> tuple[WindowSet, tuple[WindowSet, ...]]:
     """Training windows, and every fifth block of windows that the device would score.
 
     A block lies within one session. A training window is at least `gap` windows away from held-out ones of its session.
+    Of little data the end is held out, in one piece: gaps on both sides of several blocks would cost more windows than
+    the blocks hold.
     """
     total = sum(int(scored.sum()) for _, scored in sessions)
+    if total < _FEW_GAPS * gap:
+        return _last_block_held_out(sessions, gap=gap, size=max(gap + 1, total // HELD_OUT_EVERY))
     size = max(gap + 1, min(_GAPS_PER_BLOCK * gap, total // _BLOCKS_WANTED))
     training, held_out, block = [], [], 0
     for windows, scored in sessions:
@@ -166,18 +243,22 @@ def _split(sessions: list[tuple[Windows, NDArray[np.bool_]]], *, gap: int) -> tu
         training.append(windows[keep])
     if not held_out and block > 1:
         return _last_block_held_out(sessions, gap=gap, size=size)
-    return np.concatenate(training), tuple(held_out)
+    return WindowSet.joined(training), tuple(held_out)
 
 
 def _last_block_held_out(
-    sessions: list[tuple[Windows, NDArray[np.bool_]]], *, gap: int, size: int
-) -> tuple[Windows, tuple[Windows, ...]]:
-    """The split of data so short that it has no third block: the end of the last session is held out."""
-    last = max(i for i, (_, scored) in enumerate(sessions) if scored.any())
+    sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, size: int
+) -> tuple[WindowSet, tuple[WindowSet, ...]]:
+    """The split of little data: the end of the last session is held out, at most half of what it has to be scored."""
+    scorable = [i for i, (_, scored) in enumerate(sessions) if scored.any()]
+    if sum(int(scored.sum()) for _, scored in sessions) < 2 * (gap + 1):
+        return WindowSet.joined([w for w, _ in sessions]), ()
+    last = scorable[-1]
     windows, scored = sessions[last]
-    at = int(np.flatnonzero(scored)[-size:][0])
+    rows = np.flatnonzero(scored)
+    at = int(rows[-max(1, min(size, len(rows) if len(scorable) > 1 else len(rows) // 2)) :][0])
     others = [w for i, (w, _) in enumerate(sessions) if i != last]
-    return np.concatenate([*others, windows[: max(at - gap, 0)]]), (windows[at:],)
+    return WindowSet.joined([*others, windows[: max(at - gap, 0)]]), (windows[at:],)
 
 
 def _too_short(recording: Recording, length: int, baseline: int) -> TrainingError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_vae.bundle import Channel, Training, arrays_to_npz, npz_to_arrays
+from edge_vae.bundle import Channel, Modes, Training, arrays_to_npz, npz_to_arrays
 from edge_vae.errors import DataError
+from edge_vae.score import TERMS, Term, view_of
+from edge_vae.view import View
+from edge_vae_train.plots import LOSS_PICTURE
+from edge_vae_train.prepare import WindowSet
 from edge_vae_train.settings import Settings
 
 __all__ = ["FORMAT", "Run", "RunRecord"]
 
-FORMAT = 1
+FORMAT = 2
 
-_RECORD, _GRAPH, _HELD_OUT, _CALIBRATION, _REFERENCE = (
-    "run.json", "scoring_graph.keras", "held_out.npz", "calibration.npz", "reference.npz",
+_RECORD, _HELD_OUT, _CALIBRATION, _KNOWN, _REFERENCE = (
+    "run.json", "held_out.npz", "calibration.npz", "known.npz", "reference.npz",
 )  # fmt: skip
+_WINDOWS, _CONDITIONS = "windows", "conditions"
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +39,9 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         channels: Names, centres and spreads.
         rate_hz: Samples a second.
         clip: Scaled samples are clipped to plus and minus this before the model sees them.
-        variance: Learned decoder variance of each channel, in squared sigmas.
+        modes: The operating modes; None without mode columns.
+        views: What each model sees, with the variance that it learned.
+        terms: Terms of the score, with what training fitted of them; their tails are fitted when a model is judged.
         training: Counts and losses.
         shift: Spread of the session medians over the spread within sessions, by channel.
         notes: What was told while reading and training.
@@ -45,7 +53,9 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channels: tuple[Channel, ...]
     rate_hz: float
     clip: float
-    variance: tuple[float, ...]
+    modes: Modes | None
+    views: tuple[View, ...]
+    terms: tuple[Term, ...]
     training: Training
     shift: dict[str, float]
     notes: tuple[str, ...]
@@ -53,21 +63,24 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A trained model on disk.
+    """Trained models on disk.
 
     Attributes:
         folder: The run folder.
         record: `run.json`.
-        held_out: Blocks of consecutive held-out windows, each (windows, length, channels), scaled and unclipped.
-        calibration: Training windows (windows, length, channels) for the representative data set.
+        held_out: Blocks of consecutive held-out windows.
+        calibration: Training windows for the representative data set.
+        known: Statistics (windows,) of all held-out windows by the name of a term, for the terms that were fitted on
+            all normal windows in the end: what a fit without the held-out ones said of them.
         reference: The PCA that evaluations show beside the model; see `edge_vae.bundle.Bundle`.
     """
 
     folder: Path
     record: RunRecord
-    held_out: tuple[NDArray[np.float32], ...]
-    calibration: NDArray[np.float32]
-    reference: dict[str, NDArray[np.float32]]
+    held_out: tuple[WindowSet, ...]
+    calibration: WindowSet
+    known: dict[str, NDArray[np.float32]]
+    reference: dict[str, NDArray[Any]]
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -80,17 +93,19 @@ class Run:
             record = msgspec.json.decode((folder / _RECORD).read_bytes(), type=RunRecord)
             held_out = npz_to_arrays((folder / _HELD_OUT).read_bytes())
             calibration = npz_to_arrays((folder / _CALIBRATION).read_bytes())
+            known = npz_to_arrays((folder / _KNOWN).read_bytes())
             reference = npz_to_arrays((folder / _REFERENCE).read_bytes())
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            blocks = tuple(_window_set(held_out, f"_{i:05d}") for i in range(len(held_out) // 2))
+            run = cls(folder, record, blocks, _window_set(calibration, ""), known, reference)
+        except (OSError, ValueError, KeyError, msgspec.MsgspecError) as error:
             raise _no_run(folder, str(error)) from error
-        if record.format != FORMAT or "windows" not in calibration or not held_out:
-            found = f"format {record.format} with {len(held_out)} held-out blocks"
+        if record.format != FORMAT or not blocks:
+            found = f"format {record.format} with {len(blocks)} held-out blocks"
             raise _no_run(folder, found)
-        blocks = tuple(held_out[name] for name in sorted(held_out))
-        return cls(folder, record, blocks, calibration["windows"], reference)
+        return run
 
-    def graph(self) -> Any:
-        """The scoring graph, a Keras model.
+    def graph(self, view: str) -> Any:
+        """The scoring graph of a view, a Keras model.
 
         Raises:
             DataError: Its file is missing or damaged.
@@ -98,20 +113,47 @@ class Run:
         import keras
 
         try:
-            return keras.models.load_model(self.folder / _GRAPH, compile=False)
+            return keras.models.load_model(self.folder / _graph_file(view), compile=False)
         except Exception as error:  # Keras answers damaged files with exceptions of many types
-            raise _no_run(self.folder, f"{_GRAPH}: {error}") from error
+            raise _no_run(self.folder, f"{_graph_file(view)}: {error}") from error
 
-    def write(self, graph: Any) -> None:
-        """Write every file of the run; `run.json` last, so a folder without it is no run."""
+    def write(self, graphs: Mapping[str, Any]) -> None:
+        """Write every file of the run, the views' graphs too; `run.json` last, so a folder without it is no run.
+
+        Graphs, converted models and the picture of an earlier training in the folder are removed: they are not of this
+        run. Other files stay.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _RECORD).unlink(missing_ok=True)
-        graph.save(self.folder / _GRAPH)
-        blocks = {f"block{i:05d}": block for i, block in enumerate(self.held_out)}
-        (self.folder / _HELD_OUT).write_bytes(arrays_to_npz(blocks))
-        (self.folder / _CALIBRATION).write_bytes(arrays_to_npz({"windows": self.calibration}))
+        for stale in _models_and_picture(self.folder):
+            stale.unlink()
+        for view, graph in graphs.items():
+            graph.save(self.folder / _graph_file(view))
+        blocks = [_arrays(block, f"_{i:05d}") for i, block in enumerate(self.held_out)]
+        (self.folder / _HELD_OUT).write_bytes(arrays_to_npz({k: v for block in blocks for k, v in block.items()}))
+        (self.folder / _CALIBRATION).write_bytes(arrays_to_npz(_arrays(self.calibration, "")))
+        (self.folder / _KNOWN).write_bytes(arrays_to_npz(self.known))
         (self.folder / _REFERENCE).write_bytes(arrays_to_npz(self.reference))
         (self.folder / _RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(self.record), indent=1))
+
+
+def _graph_file(view: str) -> str:
+    return f"{view}.keras"
+
+
+def _models_and_picture(folder: Path) -> list[Path]:
+    """What training and conversion may have left in the folder beside the arrays and the record."""
+    views = sorted({view for term in TERMS if (view := view_of(term)) is not None})
+    patterns = [pattern for view in views for pattern in (_graph_file(view), f"{view}.*.tflite")]
+    return [file for pattern in (*patterns, LOSS_PICTURE) for file in folder.glob(pattern)]
+
+
+def _arrays(windows: WindowSet, suffix: str) -> dict[str, NDArray[np.float32]]:
+    return {_WINDOWS + suffix: windows.windows, _CONDITIONS + suffix: windows.conditions}
+
+
+def _window_set(arrays: Mapping[str, NDArray[np.float32]], suffix: str) -> WindowSet:
+    return WindowSet(arrays[_WINDOWS + suffix], arrays[_CONDITIONS + suffix])
 
 
 def _no_run(folder: Path, received: str) -> DataError:

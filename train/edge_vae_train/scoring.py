@@ -18,8 +18,9 @@ from edge_vae.errors import DataError
 from edge_vae.stream import Scored, Stream, join
 from edge_vae_train import data as recorded
 from edge_vae_train.data import Columns, Recording, Session
-from edge_vae_train.judge import KerasRuntime, judge, manifest, reference_thresholds
+from edge_vae_train.judge import judge, keras_runtimes, manifest, principal_runtime, reference_thresholds, seen_by
 from edge_vae_train.metrics import ScoredSession, alarm_states
+from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
 
 __all__ = [
@@ -82,15 +83,14 @@ def subject(path: Path) -> Subject:
     """
     if path.is_dir():
         run = Run.read(path)
-        runtime = KerasRuntime(run.graph())
+        runtimes = keras_runtimes(run)
         wished = run.record.settings.calibration.false_alarms_per_day
-        clipped = np.clip(np.concatenate(run.held_out), -run.record.clip, run.record.clip)
-        judged = judge(run, runtime(clipped)["reconstruction"], wished)
-        detector = Detector(manifest(run, judged, name=path.name), runtime)
+        judged = judge(run, seen_by(run, runtimes, WindowSet.joined(run.held_out)), wished)
+        detector = Detector(manifest(run, judged, name=path.name), {**runtimes, **principal_runtime(run)})
         return Subject(str(path), "float32, Keras", detector, run.reference | reference_thresholds(run, wished), None)
     bundle = Bundle.read(path)
     detector = load_detector(bundle, path=str(path))
-    return Subject(str(path), bundle.manifest.models[0].precision, detector, bundle.reference, path.stat().st_size)
+    return Subject(str(path), bundle.manifest.precision, detector, bundle.reference, path.stat().st_size)
 
 
 def read_for(scorer: Scorer, paths: Sequence[Path], columns: Columns) -> Recording:
@@ -100,7 +100,8 @@ def read_for(scorer: Scorer, paths: Sequence[Path], columns: Columns) -> Recordi
         DataError: A channel is missing, or the data has another rate than the model.
     """
     wanted = scorer.manifest
-    chosen = Columns(columns.time, columns.label, wanted.channel_names, columns.ignore, columns.rate_hz)
+    modes = wanted.modes.columns if wanted.modes else ()
+    chosen = Columns(columns.time, columns.label, wanted.channel_names, columns.ignore, modes, columns.rate_hz)
     return recorded.read(paths, chosen, model_rate_hz=wanted.rate_hz)
 
 
@@ -113,7 +114,7 @@ def score_session(stream: Stream, session: Session) -> Scored:
 def _scored_pieces(stream: Stream, session: Session) -> Iterator[Scored]:
     for at in range(0, max(len(session.values), 1), _PIECE_ROWS):
         piece = slice(at, at + _PIECE_ROWS)
-        yield stream.push(session.values[piece], session.times[piece])
+        yield stream.push(session.columns[piece], session.times[piece])
 
 
 def score_to_csv(bundle: Path, paths: Sequence[Path], columns: Columns, output: Path, *, stride: int | None) -> Summary:

@@ -34,6 +34,7 @@ class Columns:
         label: Name of the 0/1 column that tells anomalous rows; None: there is none.
         channels: Names of the channels, in order; empty: all other numeric columns.
         ignore: Columns that are not used.
+        modes: Names of the columns that tell the operating mode; never channels.
         rate_hz: Samples a second where the data has no times.
     """
 
@@ -41,6 +42,7 @@ class Columns:
     label: str | None = None
     channels: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
     rate_hz: float | None = None
 
 
@@ -107,7 +109,7 @@ def _from_frame(file: Path, name: str, frame: pd.DataFrame, columns: Columns, *,
     if columns.label is not None and columns.label in frame:
         labels = _labels(file, columns.label, frame[columns.label], place)
     frame = frame.drop(columns=[c for c in (time, columns.label) if c is not None and c in frame])
-    wanted = [c for c in frame if not columns.channels or c in columns.channels]
+    wanted = [c for c in frame if not columns.channels or c in (*columns.channels, *columns.modes)]
     return Table(str(file), name, frame[wanted], times, labels, None, place)
 
 
@@ -191,7 +193,8 @@ def _from_npz(file: Path, name: str, columns: Columns, notes: list[str]) -> list
         notes.append(f"{file}: its labels y are not used; --label y would use them")
     elif "y" in arrays:
         labels = _npz_labels(file, arrays["y"], entries.shape[:2])
-    wanted = [c for c in channels if c not in columns.ignore and (not columns.channels or c in columns.channels)]
+    chosen = (*columns.channels, *columns.modes) if columns.channels else channels
+    wanted = [c for c in channels if c in chosen and c not in columns.ignore]
     return [
         Table(
             file=str(file),

@@ -156,18 +156,24 @@ def _own(
 
 
 @contextmanager
-def _progress(epochs: int) -> Iterator[Callable[[int, int, float, float], None]]:
+def _progress(epochs: int) -> Iterator[Callable[[str, int, int, float, float], None]]:
     """A function that shows an epoch: on a bar on a terminal, with a line now and then otherwise; both on stderr."""
     if not sys.stderr.isatty():
         yield _tell_some
         return
     with click.progressbar(length=epochs, label="training", file=sys.stderr, item_show_func=lambda item: item) as bar:
-        yield lambda _epoch, _epochs, loss, held_out_loss: bar.update(1, _losses(loss, held_out_loss))
+
+        def show(view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
+            if epoch == 1:
+                bar.pos, bar.finished, bar.length = 0, False, epochs
+            bar.update(1, f"{view} {_losses(loss, held_out_loss)}")
+
+        yield show
 
 
-def _tell_some(epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
+def _tell_some(view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
     if epoch == 1 or epoch % max(1, epochs // PLAIN_REPORTS) == 0:
-        click.echo(f"epoch {epoch}/{epochs} {_losses(loss, held_out_loss)}", err=True)
+        click.echo(f"{view}: epoch {epoch}/{epochs} {_losses(loss, held_out_loss)}", err=True)
 
 
 def _losses(loss: float, held_out_loss: float) -> str:

@@ -1,8 +1,9 @@
-"""Run folder to bundle: convert, calibrate on the converted model's own outputs, compare, pack."""
+"""Run folder to bundle: convert, calibrate on the converted models' own outputs, compare, pack."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,35 +11,45 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_vae.bundle import Bundle, Manifest, Model, ParityRow
-from edge_vae.faults import stress
+from edge_vae.bundle import Bundle, ParityRow
+from edge_vae.detector import Detector
 from edge_vae.runtime import Runtime, TFLiteRuntime
-from edge_vae.score import fuse
+from edge_vae.view import Model, Seen, View
 from edge_vae_converters import tflite
-from edge_vae_converters.parity import Outputs, table
-from edge_vae_converters.representative import representative
-from edge_vae_train.judge import KerasRuntime, judge, manifest, reference_thresholds
+from edge_vae_converters.parity import Side, table
+from edge_vae_converters.representative import faulty, representative
+from edge_vae_train.explaining import choose
+from edge_vae_train.judge import (
+    Judge,
+    judge,
+    keras_runtimes,
+    manifest,
+    principal_runtime,
+    reference_thresholds,
+    seen_by,
+)
+from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
 
 __all__ = ["Conversion", "convert"]
 
 STRESS_WINDOWS = 1000
-_CALIBRATION_SEED_STEP, _PARITY_SEED_STEP = 1, 2
-"""Two seeds from one: the gate's faulty windows are not those the quantizer saw."""
+_CALIBRATION_SEED_STEP, _PARITY_SEED_STEP, _EXPLANATION_SEED_STEP = 1, 2, 3
+"""Several seeds from one: the gate's faulty windows are not those the quantizer saw."""
 _GOLDEN_CELLS = 4096
 _GOLDEN_WINDOWS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A bundle, and the float32 model beside it."""
+    """A bundle, and the float32 models beside it, by view."""
 
     bundle: Bundle
-    float32: bytes
+    float32: Mapping[str, bytes]
 
     @property
     def parity(self) -> tuple[ParityRow, ...]:
-        """The comparison with the trained model."""
+        """The comparison with the trained models."""
         return self.bundle.manifest.parity
 
 
@@ -62,66 +73,101 @@ def convert(
     record = run.record
     seed = record.settings.training.seed
     wished = false_alarms_per_day or record.settings.calibration.false_alarms_per_day
-    graph = run.graph()
+    graphs = keras_runtimes(run)
     data = representative(
         run.calibration, calibration=calibration, clip=record.clip, seed=seed + _CALIBRATION_SEED_STEP
     )
-    float32 = tflite.convert(graph, precision="float32", representative=data)
-    converted = float32 if precision == "float32" else tflite.convert(graph, precision=precision, representative=data)
+    given = {view.name: _given(view, data, record.clip) for view in record.views if view.name in graphs}
+    float32 = {
+        view: tflite.convert(graph.graph, precision="float32", representative=given[view])
+        for view, graph in graphs.items()
+    }
+    converted = float32
+    if precision != "float32":
+        converted = {
+            view: tflite.convert(graph.graph, precision=precision, representative=given[view])
+            for view, graph in graphs.items()
+        }
 
-    normal = np.concatenate(run.held_out)
-    generator = np.random.default_rng(seed + _PARITY_SEED_STEP)
-    faulty = stress(normal, count=STRESS_WINDOWS, severity=record.clip, clip=record.clip, generator=generator)
-    runtime = TFLiteRuntime(converted.model, outputs={"reconstruction": converted.outputs["reconstruction"]})
-    trained, candidate = (_outputs(r, normal, faulty, record.clip) for r in (KerasRuntime(graph), runtime))
-    judges = [judge(run, out.normal, wished) for out in (trained, candidate)]
-    model = Model(
-        "window", hashlib.sha256(converted.model).hexdigest(), precision, converted.outputs, converted.operators
-    )
+    normal = WindowSet.joined(run.held_out)
+    stress = faulty(normal, count=STRESS_WINDOWS, severity=record.clip, clip=record.clip, seed=seed + _PARITY_SEED_STEP)
+    runtimes = {view: TFLiteRuntime(c.model, outputs=c.outputs) for view, c in converted.items()}
+    trained, candidate = (_side(run, models, normal, stress, wished) for models in (graphs, runtimes))
     rows = table(
         converted,
-        normal=normal,
-        stress=faulty,
-        trained=(judges[0], trained),
-        candidate=(judges[1], candidate),
+        normal=normal.windows,
+        stress=stress.windows,
+        trained=trained,
+        candidate=candidate,
         integer_only=precision == "int8",
     )
-    described = manifest(run, judges[1], name=name)
-    described = msgspec.structs.replace(
-        described, models=(model,), calibration=calibration if precision == "int8" else "", parity=rows
+    views = tuple(
+        msgspec.structs.replace(view, model=_model(converted[view.name], precision)) if view.name in converted else view
+        for view in record.views
     )
-    golden = _golden(described, normal, faulty, candidate)
-    reference = run.reference | reference_thresholds(run, wished)
-    return Conversion(Bundle(described, converted.model, golden, reference), float32.model)
+    described = msgspec.structs.replace(
+        manifest(run, candidate.judge, name=name),
+        views=views,
+        calibration=calibration if precision == "int8" else "",
+        parity=rows,
+    )
+    detector = Detector(described, {**runtimes, **principal_runtime(run)})
+    explanation = choose(detector, normal, seed=seed + _EXPLANATION_SEED_STEP)
+    bundle = Bundle(
+        manifest=msgspec.structs.replace(described, explanation=explanation),
+        models={view: c.model for view, c in converted.items()},
+        golden=_golden(candidate, normal, stress),
+        reference=run.reference | reference_thresholds(run, wished),
+    )
+    return Conversion(bundle, {view: c.model for view, c in float32.items()})
 
 
-def _outputs(runtime: Runtime, normal: NDArray[np.float32], faulty: NDArray[np.float32], clip: float) -> Outputs:
-    return Outputs(*(runtime(np.clip(windows, -clip, clip))["reconstruction"] for windows in (normal, faulty)))
+def _given(view: View, windows: WindowSet, clip: float) -> list[NDArray[np.float32]]:
+    """What a view's model is given of these windows."""
+    target = view.target(windows.windows.astype(np.float64), windows.conditions)
+    return [np.clip(target, -clip, clip).astype(np.float32), windows.conditions]
 
 
-def _golden(
-    manifest: Manifest, normal: NDArray[np.float32], faulty: NDArray[np.float32], outputs: Outputs
-) -> dict[str, NDArray[np.float32]]:
-    """A few normal and faulty windows with the scores that the converted model gave them."""
-    count = min(_GOLDEN_WINDOWS, max(2, _GOLDEN_CELLS // (normal.shape[1] * normal.shape[2])))
-    chosen = [
-        np.linspace(0, len(w) - 1, part, dtype=int) for w, part in ((normal, count - count // 2), (faulty, count // 2))
-    ]
-    windows = np.concatenate([normal[chosen[0]], faulty[chosen[1]]])
-    reconstruction = np.concatenate([outputs.normal[chosen[0]], outputs.stress[chosen[1]]])
-    scores = fuse(manifest.score, windows.astype(np.float64), reconstruction.astype(np.float64)).score
-    return {"windows": windows, "score": scores.astype(np.float32)}
+def _model(converted: tflite.Converted, precision: str) -> Model:
+    sha256 = hashlib.sha256(converted.model).hexdigest()
+    return Model(sha256, precision, converted.outputs, converted.operators)
+
+
+def _side(run: Run, runtimes: Mapping[str, Runtime], normal: WindowSet, stress: WindowSet, wished: float) -> Side:
+    seen = seen_by(run, runtimes, normal)
+    return Side(judge(run, seen, wished), seen, seen_by(run, runtimes, stress))
+
+
+def _golden(candidate: Side, normal: WindowSet, stress: WindowSet) -> dict[str, NDArray[np.float32]]:
+    """A few normal and faulty windows with the scores that the converted models gave them."""
+    cells = normal.windows.shape[1] * normal.windows.shape[2]
+    count = min(_GOLDEN_WINDOWS, max(2, _GOLDEN_CELLS // cells))
+    parts = [(normal, candidate.normal, count - count // 2), (stress, candidate.stress, count // 2)]
+    chosen = [(windows, seen, np.linspace(0, len(windows) - 1, part, dtype=int)) for windows, seen, part in parts]
+    golden = WindowSet.joined([windows[at] for windows, _, at in chosen])
+    scores = [_scores(candidate.judge, windows[at], seen, at) for windows, seen, at in chosen]
+    return {
+        "windows": golden.windows,
+        "conditions": golden.conditions,
+        "score": np.concatenate(scores).astype(np.float32),
+    }
+
+
+def _scores(judged: Judge, windows: WindowSet, seen: Mapping[str, Seen], at: NDArray[np.intp]) -> NDArray[np.float64]:
+    return judged.score(windows.windows, {name: one[at] for name, one in seen.items()})
 
 
 def write(conversion: Conversion, output: Path, run: Run) -> list[Path]:
-    """Write the bundle, and both models as plain `.tflite` files into the run folder; the paths, the bundle's first."""
-    manifest = conversion.bundle.manifest
-    beside = [
-        (run.folder / f"window.{manifest.models[0].precision}.tflite", conversion.bundle.model),
-        (run.folder / "window.float32.tflite", conversion.float32),
-    ]
+    """Write the bundle, and all models as plain `.tflite` files into the run folder; the paths, the bundle's first."""
+    bundle = conversion.bundle
+    beside = {
+        run.folder / f"{view.name}.{view.model.precision}.tflite": bundle.models[view.name]
+        for view in bundle.manifest.views
+        if view.model is not None
+    }
+    beside |= {run.folder / f"{view}.float32.tflite": model for view, model in conversion.float32.items()}
     output.parent.mkdir(parents=True, exist_ok=True)
-    for path, model in beside:
+    for path, model in beside.items():
         path.write_bytes(model)
-    conversion.bundle.write(output)
-    return [output, *dict(beside)]
+    bundle.write(output)
+    return [output, *beside]

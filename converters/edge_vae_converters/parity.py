@@ -1,8 +1,8 @@
-"""The converted model beside the trained one: the table, and the gate."""
+"""The converted models beside the trained ones: the table, and the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,55 +12,53 @@ from sklearn.metrics import roc_auc_score
 
 from edge_vae.bundle import ParityRow
 from edge_vae.sample import FloatArray
+from edge_vae.view import Seen
 from edge_vae_converters.tflite import INT8_SAFE, Converted
 from edge_vae_train.judge import Judge
 
-__all__ = ["Outputs", "failures", "table"]
+__all__ = ["Side", "failures", "table"]
 
 MIN_SPEARMAN = 0.999
 MIN_AGREEMENT = 0.99
 MAX_AUC_LOSS = 0.005
 MAX_NOISE = 0.02
 """Quantization noise over the normal reconstruction error: beyond it scores of normal windows move."""
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
-    """Reconstructions (windows, length, channels) of the same normal and stress windows by one model."""
+class Side:
+    """One side: what its models made of the same normal and stress windows, and how it judges them."""
 
-    normal: NDArray[np.float32]
-    stress: NDArray[np.float32]
+    judge: Judge
+    normal: Mapping[str, Seen]
+    stress: Mapping[str, Seen]
 
 
 def table(
-    converted: Converted,
+    converted: Mapping[str, Converted],
     *,
     normal: NDArray[np.float32],
     stress: NDArray[np.float32],
-    trained: tuple[Judge, Outputs],
-    candidate: tuple[Judge, Outputs],
+    trained: Side,
+    candidate: Side,
     integer_only: bool,
 ) -> tuple[ParityRow, ...]:
     """The comparison on held-out normal and on stress windows (windows, length, channels), scaled.
 
-    Each model is scored with the terms that were fitted on its own outputs, as it would run. Decisions are compared at
-    the threshold that will run, the converted model's; where each takes its own, the noise of fitting two thresholds
+    Each side is scored with the terms that were fitted on its own outputs, as it would run. Decisions are compared at
+    the threshold that will run, the converted models'; where each takes its own, the noise of fitting two thresholds
     comes on top, which is told beside it.
     """
-    scores = [
-        (judge.score(normal, out.normal), judge.score(stress, out.stress), judge.threshold.value)
-        for judge, out in (trained, candidate)
-    ]
-    (n0, s0, t0), (n1, s1, t1) = scores
+    (n0, s0, t0), (n1, s1, t1) = (
+        (side.judge.score(normal, side.normal), side.judge.score(stress, side.stress), side.judge.threshold.value)
+        for side in (trained, candidate)
+    )
     both0, both1 = np.concatenate([n0, s0]), np.concatenate([n1, s1])
     faulty = np.concatenate([np.zeros(len(n0)), np.ones(len(s0))])
     agreement = float(np.mean((both0 > t1) == (both1 > t1)))
     own = float(np.mean((both0 > t0) == (both1 > t1)))
     auc0, auc1 = float(roc_auc_score(faulty, both0)), float(roc_auc_score(faulty, both1))
-    noise = float(
-        np.square(candidate[1].normal - trained[1].normal).mean() / np.square(normal - trained[1].normal).mean()
-    )
-    unsafe = sum(count for name, count in converted.operators.items() if name not in INT8_SAFE)
     return (
         _at_least("score Spearman, stress and normal windows", _spearman(both0, both1), MIN_SPEARMAN),
         _told("score Spearman, normal windows alone", _spearman(n0, n1)),
@@ -69,15 +67,30 @@ def table(
         _told("ROC-AUC stress against normal, float", auc0),
         _told("ROC-AUC stress against normal, converted", auc1),
         _at_most("ROC-AUC lost", auc0 - auc1, MAX_AUC_LOSS),
-        _at_most("quantization noise / normal error", noise, MAX_NOISE),
-        _told("normal windows above the threshold, float", float(np.mean(n0 > t0))),
-        _told("normal windows above the threshold, converted", float(np.mean(n1 > t1))),
-        _at_most(
-            "tensors that are neither int8 nor int32", float(len(converted.float_tensors)), 0 if integer_only else None
-        ),
-        _at_most("operators outside the int8-safe list", float(unsafe), 0 if integer_only else None),
-        _told("model, bytes", float(len(converted.model))),
+        _told("normal windows above the threshold, float", float(np.mean(trained.judge.held_out > t0))),
+        _told("normal windows above the threshold, converted", float(np.mean(candidate.judge.held_out > t1))),
+        *(row for name in converted for row in _view_rows(name, converted[name], trained, candidate, integer_only)),
     )
+
+
+def _view_rows(
+    name: str,
+    converted: Converted,
+    trained: Side,
+    candidate: Side,
+    integer_only: bool,  # noqa: FBT001 (private, handed on)
+) -> list[ParityRow]:
+    before, after = trained.normal[name], candidate.normal[name]
+    noise = np.square(after.reconstruction - before.reconstruction).mean()
+    error = np.square(before.target - before.reconstruction).mean()
+    unsafe = sum(count for operator, count in converted.operators.items() if operator not in INT8_SAFE)
+    tensors, limit = float(len(converted.float_tensors)), 0 if integer_only else None
+    return [
+        _at_most(f"{name}: quantization noise / normal error", float(noise / max(error, _TINY)), MAX_NOISE),
+        _at_most(f"{name}: tensors that are neither int8 nor int32", tensors, limit),
+        _at_most(f"{name}: operators outside the int8-safe list", float(unsafe), limit),
+        _told(f"{name}: model, bytes", float(len(converted.model))),
+    ]
 
 
 def failures(rows: Sequence[ParityRow]) -> list[ParityRow]:

@@ -7,7 +7,7 @@ import os
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ __all__ = ["INT8_SAFE", "PRECISIONS", "Converted", "convert"]
 PRECISIONS = ("int8", "float32")
 
 INT8_SAFE = frozenset(
-    {"ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "RESHAPE", "STRIDED_SLICE"}
-)
+    {
+        "ADD", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "QUANTIZE",
+        "RESHAPE", "STRIDED_SLICE",
+    }
+)  # fmt: skip
 """Operators whose int8 form was measured to keep the signal (34 dB and better) and that TensorFlow Lite Micro has."""
 
 _INTEGER_TYPES = ("INT8", "INT32")
@@ -48,14 +51,15 @@ class Converted:
     float_tensors: tuple[str, ...]
 
 
-def convert(graph: Any, *, precision: str, representative: NDArray[np.float32]) -> Converted:
+def convert(graph: Any, *, precision: str, representative: Sequence[NDArray[np.float32]]) -> Converted:
     """The scoring graph as a TFLite model of batch 1.
 
     Args:
-        graph: A Keras functional model from `window` (batch, length, channels) to a dictionary of outputs.
+        graph: A Keras functional model from `window` (batch, steps, channels), or from `a_window` and `b_condition`
+            (batch, conditions), to a dictionary of outputs.
         precision: One of `PRECISIONS`.
-        representative: Clipped windows (windows, length, channels); their extremes become the ends of the int8 ranges,
-            because TFLiteConverter keeps the true minimum and maximum of every activation.
+        representative: What the graph's inputs see, clipped, each (windows, ...); their extremes become the ends of the
+            int8 ranges, because TFLiteConverter keeps the true minimum and maximum of every activation.
 
     Raises:
         TrainingError: TensorFlow cannot convert the graph.
@@ -63,13 +67,16 @@ def convert(graph: Any, *, precision: str, representative: NDArray[np.float32]) 
     import keras
     import tensorflow as tf
 
-    window = keras.layers.Input(graph.input_shape[1:], batch_size=1, name="window")
+    inputs = [keras.layers.Input(given.shape[1:], batch_size=1, name=given.name) for given in graph.inputs]
     # Without a name Keras counts its models, and the second conversion of a process would give other bytes.
-    single = keras.Model(window, graph(window), name="batch_of_one")
+    single = keras.Model(inputs, graph(inputs if len(inputs) > 1 else inputs[0]), name="batch_of_one")
     converter = tf.lite.TFLiteConverter.from_keras_model(single)
     if precision == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([sample[None]] for sample in representative)
+        given = representative[: len(inputs)]
+        converter.representative_dataset = lambda: (
+            [one[None] for one in sample] for sample in zip(*given, strict=True)
+        )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
     try:

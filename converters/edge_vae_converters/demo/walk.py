@@ -27,8 +27,8 @@ from edge_vae_train import scoring, training
 from edge_vae_train.cli import columns_of
 from edge_vae_train.data import Columns
 from edge_vae_train.evaluation import Evaluation
-from edge_vae_train.fit import Progress
 from edge_vae_train.run_folder import Run
+from edge_vae_train.training import Progress
 
 __all__ = ["Screen", "walk"]
 
@@ -109,7 +109,8 @@ def _train(plan: Plan, folder: Path, columns: Columns, screen: Screen) -> Run:
         screen.say(note)
     screen.say(shift.advice(baseline=plan.settings.baseline.samples))
     told = run.record.training
-    screen.say(f"trained on {told.windows} windows in {told.epochs} epochs, held-out loss {told.held_out_loss:.4f}")
+    fits = ", ".join(f"{name} {fit.epochs} epochs to {fit.held_out_loss:.4f}" for name, fit in told.fits.items())
+    screen.say(f"trained on {told.windows} windows; held-out loss: {fits}")
     return run
 
 

@@ -162,6 +162,9 @@ def score(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder for the pictures. [default: beside the model]"
 )
 @click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page for people, all in one file."
+)
+@click.option(
     "--stride", type=click.IntRange(1, 65_536), metavar="N", help="Samples between windows. [default: the model's]"
 )
 @column_options
@@ -170,6 +173,7 @@ def evaluate(
     model: Path,
     data: tuple[Path, ...],
     output: Path | None,
+    report: Path | None,
     stride: int | None,
     as_json: bool,  # noqa: FBT001 (click passes options by keyword)
     **options: Any,
@@ -192,6 +196,10 @@ def evaluate(
     pictures = evaluation.draw(result, output or named.with_name(f"{named.name.removesuffix('.evb')}.evaluation"))
     for note in result.notes:
         _say(note)
+    if report is not None:
+        from edge_vae_train import report as page
+
+        _say(f"report: {page.write(result, report)}")
     if as_json:
         click.echo(json.dumps(result.document(), indent=1))
         return

@@ -17,7 +17,7 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import Scores
 from edge_vae.stream import Scored, Stream
 from edge_vae_train import plots
-from edge_vae_train.data import Columns, Session
+from edge_vae_train.data import Columns, Recording, Session
 from edge_vae_train.judge import mean_absolute_z
 from edge_vae_train.metrics import Metrics, ScoredSession, alarm_states, measure
 from edge_vae_train.reference import pca_score
@@ -38,13 +38,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The model's row first, then the baselines'."""
+    """The model's row first, then the baselines'; and the data, with what the model said of each session."""
 
     subject: Subject
     names: tuple[str, ...]
     rows: tuple[Row, ...]
     microseconds_per_window: float
     notes: tuple[str, ...]
+    recording: Recording
+    scored: tuple[Scored, ...]
+    stride: int
 
     def document(self) -> dict[str, object]:
         """All figures as plain numbers."""
@@ -145,9 +148,10 @@ def evaluate(subject: Subject, paths: Sequence[Path], columns: Columns, *, strid
         )
     stream = Stream(watched, stride=stride)
     collected: dict[str, list[ScoredSession]] = {}
-    notes = list(recording.notes)
+    notes, all_scored = list(recording.notes), []
     for session in recording.sessions:
         scored = score_session(stream, session)
+        all_scored.append(scored)
         notes += [] if len(scored.rows) else [unscored(session, watched.manifest)]
         for method, score in {subject.kind: scored.score, **watched.take()}.items():
             collected.setdefault(method, []).append(_with_score(session, scored, score))
@@ -155,7 +159,16 @@ def evaluate(subject: Subject, paths: Sequence[Path], columns: Columns, *, strid
         raise nothing_scored(recording, watched.manifest, str(paths[0]))
     rows = tuple(_row(method, tuple(sessions), subject, stride=stride) for method, sessions in collected.items())
     names = tuple(session.name for session in recording.sessions)
-    return Evaluation(subject, names, rows, watched.seconds / watched.windows * 1e6, tuple(notes))
+    return Evaluation(
+        subject,
+        names,
+        rows,
+        watched.seconds / watched.windows * 1e6,
+        tuple(notes),
+        recording,
+        tuple(all_scored),
+        stride or watched.manifest.window.stride,
+    )
 
 
 def _with_score(session: Session, scored: Scored, score: FloatArray) -> ScoredSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -175,7 +176,8 @@ class Subscriber:
         return self.wait_for(lambda messages: len(messages) >= count, f"{count} messages")
 
     def drain(self) -> list[Received]:
-        """End the subscription, and everything that had reached it."""
+        """End the subscription, and everything that had reached it: mosquitto_sub, told to end, reads no more."""
+        wait_until(lambda: not _unread_bytes(self._process.pid), "mosquitto_sub to read what the broker had sent")
         self._process.terminate()
         self._process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
@@ -200,6 +202,18 @@ class Subscriber:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+
+def _unread_bytes(pid: int) -> int:
+    """Bytes that have arrived for a process over TCP, also from a peer that is gone, and that it has not read yet."""
+    opened = set()
+    with contextlib.suppress(FileNotFoundError):  # the process has ended
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed in this moment
+                opened.add(link.readlink().name)
+    # Columns: number, local, remote, state, sent:received queues, timer, retransmissions, user, timeout, inode.
+    connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(c[4].partition(":")[2], 16) for c in connections if f"socket:[{c[9]}]" in opened)
 
 
 def program(name: str, *, package: str) -> str:

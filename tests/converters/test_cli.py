@@ -31,11 +31,13 @@ def test_a_model_that_the_gate_refuses_is_not_written_unless_it_is_wanted(
     files = sorted(copied.iterdir())
     assert run(["convert", str(copied), "-o", str(output)]) == 1
     out, err = capsys.readouterr()
-    (noise,) = (line for line in out.splitlines() if line.startswith("quantization noise / normal error"))
-    assert noise.endswith("<= 1e-09   REFUSED")
+    noise = [line for line in out.splitlines() if ": quantization noise / normal error" in line]
+    assert [line.partition(":")[0] for line in noise] == ["window", "features"]
+    assert all(line.endswith("<= 1e-09   REFUSED") for line in noise)
     *_, line = err.splitlines()
     assert line.startswith(f"edge-vae: {copied}: the gate refuses the int8 model: ")
-    assert "expected quantization noise / normal error <= 1e-09, received 0.00" in line
+    demands = [f"{view}: quantization noise / normal error <= 1e-09" for view in ("window", "features")]
+    assert f"expected {', '.join(demands)}, received 0.0" in line
     assert "--no-gate takes it as it is" in line
     assert not output.exists()
     assert sorted(copied.iterdir()) == files
@@ -44,8 +46,8 @@ def test_a_model_that_the_gate_refuses_is_not_written_unless_it_is_wanted(
     document = json.loads(capsys.readouterr().out)
     assert document["passed"] is False
     assert document["bundle"] == str(output)
-    (row,) = (row for row in Bundle.read(output).manifest.parity if row.passed is False)
-    assert row.measure == "quantization noise / normal error"
+    found = [row.measure for row in Bundle.read(output).manifest.parity if row.passed is False]
+    assert found == [f"{view}: quantization noise / normal error" for view in ("window", "features")]
 
 
 @pytest.mark.keras
@@ -59,7 +61,10 @@ def test_the_table_the_promise_and_what_was_written_fit_a_terminal(
     assert all(line.endswith(" ok") or line[-1].isdigit() for line in table)
     assert told == promise(Bundle.read(output).manifest.threshold)
     assert written.startswith(f"wrote {output} ({output.stat().st_size} bytes); beside it ")
-    assert (copied / "window.int8.tflite").exists()
+    for view in ("window", "features"):
+        for precision in ("int8", "float32"):
+            assert (beside := copied / f"{view}.{precision}.tflite").exists()
+            assert str(beside) in written
     assert run(["inspect", str(output)]) == 0
     inspected = capsys.readouterr().out
     assert all(line.split("  ")[0] in inspected for line in table)

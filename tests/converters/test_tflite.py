@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from edge_vae.errors import TrainingError
 from edge_vae.runtime import TFLiteRuntime
 from edge_vae_converters.tflite import INT8_SAFE, PRECISIONS, Converted, convert
-from edge_vae_train.models import Architecture, build, scoring_graph
+from edge_vae_train.models import FAMILIES, Architecture, build, scoring_graph
 
 pytestmark = pytest.mark.keras
 
 WINDOWS = np.random.default_rng(0).normal(size=(40, 14, 2)).astype(np.float32)
+NO_CONDITION = np.zeros((40, 0), np.float32)
+MODES = np.eye(3, dtype=np.float32)[np.arange(40) % 3]
+GIVEN = (WINDOWS, NO_CONDITION)
+"""What the converter is given: the second array has a column only where there are modes."""
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +32,13 @@ def graph() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def converted(graph: keras.Model) -> dict[str, Converted]:
-    return {precision: convert(graph, precision=precision, representative=WINDOWS) for precision in PRECISIONS}
+    return {precision: convert(graph, precision=precision, representative=GIVEN) for precision in PRECISIONS}
 
 
 def reconstruction(converted: Converted, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return TFLiteRuntime(converted.model, outputs=converted.outputs)(windows)["reconstruction"]
+    return TFLiteRuntime(converted.model, outputs=converted.outputs)(windows, NO_CONDITION[: len(windows)])[
+        "reconstruction"
+    ]
 
 
 def test_every_tensor_of_an_int8_model_is_int8_or_int32(converted: dict[str, Converted]) -> None:
@@ -56,7 +62,8 @@ def test_a_model_has_batch_one_and_the_named_outputs(converted: dict[str, Conver
         assert model.outputs.keys() == {"reconstruction", "posterior_mean", "posterior_log_variance"}
         runtime = TFLiteRuntime(model.model, outputs=model.outputs)
         assert runtime.input_shape == (14, 2)
-        outputs = runtime(WINDOWS[:3])
+        assert runtime.conditions == 0
+        outputs = runtime(WINDOWS[:3], NO_CONDITION[:3])
         assert outputs["reconstruction"].shape == (3, 14, 2)
         assert outputs["posterior_mean"].shape == outputs["posterior_log_variance"].shape == (3, 3)
 
@@ -73,23 +80,41 @@ def test_a_converted_model_computes_what_the_graph_does(
 
 
 def test_converting_twice_gives_the_same_bytes(graph: keras.Model, converted: dict[str, Converted]) -> None:
-    again = convert(graph, precision="int8", representative=WINDOWS)
+    again = convert(graph, precision="int8", representative=GIVEN)
     assert again.model == converted["int8"].model
     assert again.outputs == converted["int8"].outputs
 
 
 def test_the_ends_of_the_int8_range_are_the_extremes_of_the_representative_windows(graph: keras.Model) -> None:
     wide = np.concatenate([WINDOWS[:8], 8.0 * np.sign(WINDOWS[:8])])
-    model = convert(graph, precision="int8", representative=wide)
-    tensor = TFLiteRuntime(model.model, outputs=model.outputs)._input
+    model = convert(graph, precision="int8", representative=(wide, np.zeros((16, 0), np.float32)))
+    tensor = TFLiteRuntime(model.model, outputs=model.outputs)._inputs[0]
     low, high = ((edge - tensor.zero_point) * tensor.step for edge in (-128, 127))
     # The zero point is a whole step, so one end may be off by one step.
     assert low == pytest.approx(-8.0, abs=tensor.step)
     assert high == pytest.approx(8.0, abs=tensor.step)
 
 
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_model_with_modes_is_given_window_and_condition_each_in_its_place(family: str) -> None:
+    keras.utils.set_random_seed(2)
+    graph = scoring_graph(build(Architecture(14, 2, family=family, latent=3, width=8, modes=3)))
+    turned = np.roll(MODES, 1, axis=1)
+    representative = np.concatenate([WINDOWS, WINDOWS]), np.concatenate([MODES, turned])
+    model = convert(graph, precision="int8", representative=representative)
+    assert set(model.operators) <= INT8_SAFE
+    assert model.float_tensors == ()
+    runtime = TFLiteRuntime(model.model, outputs=model.outputs)
+    assert (runtime.input_shape, runtime.conditions) == ((14, 2), 3)
+    found = [runtime(WINDOWS, modes)["reconstruction"] for modes in (MODES, turned)]
+    for modes, windows in zip((MODES, turned), found, strict=True):
+        expected = np.asarray(graph([WINDOWS, modes])["reconstruction"])
+        assert np.square(windows - expected).mean() < 0.01 * expected.var()
+    assert np.square(found[0] - found[1]).mean() > 0.02 * found[0].var()
+
+
 def test_the_converter_prints_nothing(graph: keras.Model, capfd: pytest.CaptureFixture[str]) -> None:
-    convert(graph, precision="float32", representative=WINDOWS)
+    convert(graph, precision="float32", representative=GIVEN)
     assert capfd.readouterr() == ("", "")
 
 
@@ -99,14 +124,14 @@ def other_graph(layer: layers.Layer) -> keras.Model:
 
 
 def test_operators_outside_the_list_are_told(converted: dict[str, Converted]) -> None:
-    softmax = convert(other_graph(layers.Softmax()), precision="int8", representative=WINDOWS)
+    softmax = convert(other_graph(layers.Softmax()), precision="int8", representative=GIVEN)
     assert set(softmax.operators) - INT8_SAFE == {"SOFTMAX"}
 
 
 def test_float_tensors_inside_an_int8_model_are_told() -> None:
     cosine = layers.Lambda(keras.ops.cos, output_shape=(14, 2))
     try:
-        model = convert(other_graph(cosine), precision="int8", representative=WINDOWS)
+        model = convert(other_graph(cosine), precision="int8", representative=GIVEN)
     except TrainingError:
         return  # a converter that refuses is as good as one whose float tensors are told
     assert model.float_tensors
@@ -115,7 +140,7 @@ def test_float_tensors_inside_an_int8_model_are_told() -> None:
 def test_a_graph_that_tensorflow_cannot_convert_is_refused_in_one_line() -> None:
     impossible = layers.Lambda(keras.ops.erfinv, output_shape=(14, 2))
     with pytest.raises(TrainingError) as caught:
-        convert(other_graph(impossible), precision="int8", representative=WINDOWS)
+        convert(other_graph(impossible), precision="int8", representative=GIVEN)
     line = str(caught.value)
     assert line.startswith(
         "TensorFlow cannot convert the model to int8: expected a graph of int8-safe layers, received "

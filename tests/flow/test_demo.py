@@ -127,9 +127,9 @@ def test_an_interruption_ends_it_with_one_line(tmp_path: Path, rig: Path) -> Non
     command += ["-o", str(tmp_path / "demo")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        told = next(line for line in process.stderr if line.startswith("epoch 1/"))
+        told = next(line for line in process.stderr if line.startswith("window: epoch 1/"))
         process.send_signal(signal.SIGINT)
-        rest = [line for line in process.stderr.read().splitlines() if line and not line.startswith("epoch ")]
+        rest = [line for line in process.stderr.read().splitlines() if line and ": epoch " not in line]
         assert process.wait(DEADLINE_S) == 130, told
     assert rest == ["interrupted"]
 

@@ -77,7 +77,8 @@ def test_bundle_is_small_and_holds_integers_only(skab_bundle: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     assert skab_bundle.stat().st_size <= MOST_BYTES
-    interpreter = Interpreter(model_content=Bundle.read(skab_bundle).model)
+    (model,) = Bundle.read(skab_bundle).models.values()
+    interpreter = Interpreter(model_content=model)
     interpreter.allocate_tensors()
     kinds = {np.dtype(tensor["dtype"]) for tensor in interpreter.get_tensor_details()}
     assert kinds <= {np.dtype(np.int8), np.dtype(np.int32)}

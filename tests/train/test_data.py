@@ -477,3 +477,36 @@ def test_a_command_in_a_process_of_its_own_ends_with_its_status_and_without_a_tr
     assert refused.stderr.startswith(f"edge-vae: {tmp_path / 'none.csv'}: no such file or folder")
     assert len(refused.stderr.splitlines()) == 1
     assert "Missing argument 'DATA...'" in edge_vae("train", "-o", tmp_path / "run", status=2).stderr
+
+
+# Operating modes
+
+
+def test_mode_columns_travel_beside_the_channels_and_are_none_of_them(csv: Write) -> None:
+    recording = read([csv("recipe,a,load,b\n1,2,3,4\n1,5,,6\n")], Columns(modes=("load", "recipe")))
+    assert (recording.channels, recording.mode_columns) == (("a", "b"), ("load", "recipe"))
+    (session,) = recording.sessions
+    assert session.modes is not None
+    np.testing.assert_array_equal(session.modes, [[3, 1], [np.nan, 1]])
+    np.testing.assert_array_equal(session.columns, [[2, 4, 3, 1], [5, 6, np.nan, 1]])
+    assert not any("missing reading" in note for note in recording.notes)  # a missing mode is told where it matters
+
+
+def test_mode_columns_stand_beside_channels_that_are_chosen_by_name(csv: Write, tmp_path: Path) -> None:
+    columns = Columns(channels=("b",), modes=("recipe",))
+    (session,) = read([csv("recipe,a,b\n1,2,3\n")], columns).sessions
+    assert session.columns.tolist() == [[3, 1]]
+    np.savez(tmp_path / "a.npz", X=np.array([[1, 2, 3]]), channels=np.array(["recipe", "a", "b"]))
+    (session,) = read([tmp_path / "a.npz"], columns).sessions
+    assert session.columns.tolist() == [[3, 1]]
+
+
+def test_data_without_mode_columns_has_only_channels(csv: Write) -> None:
+    (session,) = read([csv("a,b\n1,2\n")]).sessions
+    assert session.modes is None
+    assert session.columns is session.values
+
+
+def test_a_mode_column_that_is_missing_or_holds_text_is_refused(csv: Write) -> None:
+    assert "channels are missing: recipe" in refused(csv("a,b\n1,2\n"), modes=("recipe",))
+    assert "'steel'" in refused(csv("a,recipe\n1,2\n1,steel\n"), modes=("recipe",))

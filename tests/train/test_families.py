@@ -85,6 +85,7 @@ def test_a_family_has_stock_layers_that_int8_keeps(family: str, given_modes: int
 
 
 def test_a_step_of_the_tcn_sees_beyond_what_its_strides_alone_see() -> None:
+    keras.utils.set_random_seed(1)  # with the weights of some seeds every unit of the last step is off
     encoder = build(Architecture(64, 1, family="tcn", latent=3, width=8)).encoder
     features = keras.Model(encoder.inputs[0], encoder.get_layer("block8_relu").output)
     given = windows(64, 1, count=1)

@@ -39,12 +39,30 @@ def session(name: str = "a.csv", *, windows: int = 50, score: float = 1.0) -> tu
 
 
 def test_the_loss_shows_both_curves_and_the_kept_epoch(tmp_path: Path, drawn: list[Figure]) -> None:
-    file = plots.loss([(3.0, 3.1), (2.0, 2.2), (1.0, 2.5)], 2, tmp_path)
+    file = plots.loss({"window": ([(3.0, 3.1), (2.0, 2.2), (1.0, 2.5)], 2)}, tmp_path)
     assert file == tmp_path / "loss.png"
     assert file.read_bytes().startswith(PNG)
     (axes,) = drawn[0].axes
     assert [line.get_ydata().tolist() for line in axes.lines[:2]] == [[3.0, 2.0, 1.0], [3.1, 2.2, 2.5]]
     assert "weights kept: epoch 2" in legend(axes)
+
+
+def test_the_loss_has_a_picture_for_each_view_and_none_for_one_that_was_solved(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    history = [(2.0, 2.1), (1.0, 1.5)]
+    views = {"window": (history, 2), "features": (history[::-1], 1), "pca": ([(0.5, 0.6)], 1)}
+    assert plots.loss(views, tmp_path) == tmp_path / "loss.png"
+    window, features = drawn[0].axes
+    assert [axes.get_title() for axes in (window, features)] == ["Training, view window", "Training, view features"]
+    assert [axes.lines[0].get_ydata().tolist() for axes in (window, features)] == [[2.0, 1.0], [1.0, 2.0]]
+    assert "weights kept: epoch 1" in legend(features)
+
+
+@pytest.mark.parametrize("views", [{}, {"pca": ([(0.5, 0.6)], 1)}])
+def test_without_an_epoch_there_is_no_picture_of_the_loss(tmp_path: Path, views: dict[str, Any]) -> None:
+    assert plots.loss(views, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_curves_name_each_method_with_its_figures_and_mark_the_threshold(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -84,5 +102,6 @@ def test_a_session_without_windows_and_huge_scores_are_drawn(tmp_path: Path) -> 
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (plots.loss([(2.0, 2.0), (1.0, 1.5)], 2, tmp_path / name).read_bytes() for name in ("a", "b"))
-    assert first == second
+    for name in ("a", "b"):
+        plots.loss({"window": ([(2.0, 2.0), (1.0, 1.5)], 2)}, tmp_path / name)
+    assert (tmp_path / "a" / "loss.png").read_bytes() == (tmp_path / "b" / "loss.png").read_bytes()

@@ -12,7 +12,7 @@ from edge_vae.errors import TrainingError
 from edge_vae.sample import FloatArray
 from edge_vae.scale import Baseline, trimmed_mean
 from edge_vae_train.data import Recording, Session
-from edge_vae_train.prepare import Prepared, prepare
+from edge_vae_train.prepare import Prepared, WindowSet, prepare
 
 NAN = float("nan")
 RATE_HZ = 2.0
@@ -49,11 +49,11 @@ def rows_of(windows: NDArray[np.float32], found: Prepared) -> NDArray[np.int64]:
 
 
 def training_rows(found: Prepared) -> NDArray[np.int64]:
-    return rows_of(found.training, found)
+    return rows_of(found.training.windows, found)
 
 
 def held_out_rows(found: Prepared) -> list[NDArray[np.int64]]:
-    return [rows_of(block, found) for block in found.held_out]
+    return [rows_of(block.windows, found) for block in found.held_out]
 
 
 @settings(max_examples=60, deadline=None)
@@ -149,7 +149,7 @@ def test_without_a_baseline_the_scaler_is_mean_and_deviation_of_normal_rows() ->
     normal = np.delete(made.values, range(100, 200), axis=0)
     np.testing.assert_allclose(found.scaler.centre, normal.mean(axis=0))
     np.testing.assert_allclose(found.scaler.scale, normal.std(axis=0))
-    assert np.abs(found.training).max() < 10
+    assert np.abs(found.training.windows).max() < 10
 
 
 def test_anomalous_rows_end_a_segment() -> None:
@@ -170,7 +170,7 @@ def scaled_alone(made: Session, found: Prepared, baseline: int) -> FloatArray:
 def test_with_a_baseline_each_session_is_scaled_on_its_own_first_rows() -> None:
     sessions = [session(300, seed=i, offset=100.0 * i) for i in range(3)]
     found = prepared(*sessions, baseline=50)
-    noise = np.concatenate([found.training, *found.held_out])[:, :, 1]
+    noise = WindowSet.joined([found.training, *found.held_out]).windows[:, :, 1]
     assert np.abs(noise).max() < 8
     for made, rows in zip(sessions, found.sessions, strict=True):
         np.testing.assert_allclose(rows, scaled_alone(made, found, 50))
@@ -190,9 +190,9 @@ def test_no_held_out_window_holds_a_row_of_the_baseline() -> None:
     made = session(400)
     found = prepared(made, baseline=100)
     scaled = scaled_alone(made, found, 100)[:, 0].astype(np.float32)
-    rows = [np.searchsorted(scaled, block[:, :, 0]) for block in found.held_out]
+    rows = [np.searchsorted(scaled, block.windows[:, :, 0]) for block in found.held_out]
     assert min(int(block.min()) for block in rows) >= 100
-    assert found.training[:, :, 0].min() == scaled[0]  # training has them: they are normal
+    assert found.training.windows[:, :, 0].min() == scaled[0]  # training has them: they are normal
 
 
 def test_a_session_whose_baseline_is_anomalous_is_left_out_and_told() -> None:
@@ -239,11 +239,173 @@ def test_a_constant_channel_is_told_and_any_change_of_it_is_large() -> None:
     made.values[:, 1] = 5.0
     found = prepared(made)
     assert found.notes == ("constant in normal data, so any change of it will count as a large one: noise",)
-    assert (found.training[:, :, 1] == 0).all()
+    assert (found.training.windows[:, :, 1] == 0).all()
     assert abs(found.scaler(np.array([[0.0, 5.1]]))[0, 1]) > 10
 
 
 def test_the_same_data_gives_the_same_windows() -> None:
     first, second = (prepared(session(500), session(300, seed=1), baseline=20) for _ in range(2))
-    np.testing.assert_array_equal(first.training, second.training)
+    np.testing.assert_array_equal(first.training.windows, second.training.windows)
     assert len(first.held_out) == len(second.held_out)
+
+
+# operating modes
+
+LOW, HIGH = (1.0, 10.0), (2.0, 30.0)
+"""The values of two mode columns in two modes."""
+
+
+def moded(
+    runs: list[tuple[tuple[float, float], int]],
+    *,
+    first: int = 0,
+    name: str = "a.csv",
+    seed: int = 0,
+    labels: list[int] | None = None,
+) -> Session:
+    """A session of runs, each some samples in a mode; in the mode HIGH the noise is tenfold and around 1000."""
+    made = session(sum(count for _, count in runs), name=name, first=first, seed=seed, labels=labels)
+    modes = np.concatenate([np.tile(mode, (count, 1)) for mode, count in runs])
+    high = modes[:, 0] == HIGH[0]
+    made.values[high, 1] = 1000.0 + 10.0 * made.values[high, 1]
+    return Session(made.name, made.values, made.times, made.labels, modes)
+
+
+def prepared_modes(*sessions: Session, length: int = 8, stride: int = 2, baseline: int = 0) -> Prepared:
+    whole = Recording(tuple(sessions), ("row", "noise"), RATE_HZ, mode_columns=("recipe", "load"))
+    return prepare(whole, length=length, stride=stride, baseline=baseline)
+
+
+def modes_of(windows: WindowSet) -> NDArray[np.intp]:
+    """(windows,) number of the mode, which the condition (recipe one-hot, load one-hot) tells twice."""
+    recipe, load = np.split(windows.conditions, 2, axis=1)
+    np.testing.assert_array_equal(recipe, load)
+    assert (recipe.sum(axis=1) == 1).all()
+    return recipe.argmax(axis=1)
+
+
+def mode_rows(windows: WindowSet, found: Prepared) -> NDArray[np.int64]:
+    """(windows, length): the rows that each window holds, told by the scaler of its mode."""
+    assert found.modes is not None
+    mode = modes_of(windows)
+    centre, scale = (np.array(table)[mode, 0] for table in (found.modes.centre, found.modes.scale))
+    return np.rint(windows.windows[:, :, 0] * scale[:, None] + centre[:, None]).astype(np.int64)
+
+
+def test_without_mode_columns_there_is_no_mode_and_no_condition() -> None:
+    found = prepared(session(300))
+    assert found.modes is None
+    for windows in (found.training, *found.held_out):
+        assert windows.conditions.shape == (len(windows), 0)
+
+
+def test_each_mode_has_the_scaler_of_its_own_normal_rows() -> None:
+    made = moded([(HIGH, 400), (LOW, 600)], labels=[20, 700])
+    made.values[[20, 700], 1] = 1e6
+    found = prepared_modes(made)
+    assert found.modes is not None
+    assert found.modes.columns == ("recipe", "load")
+    assert found.modes.values == (LOW, HIGH)  # in rising order
+    normal = [
+        np.delete(made.values, [*range(400), 700], axis=0),
+        np.delete(made.values, [20, *range(400, 1000)], axis=0),
+    ]
+    np.testing.assert_allclose(found.modes.centre, [rows.mean(axis=0) for rows in normal], rtol=1e-6)
+    np.testing.assert_allclose(found.modes.scale, [rows.std(axis=0) for rows in normal], rtol=1e-6)
+    together = np.delete(made.values, [20, 700], axis=0)
+    np.testing.assert_allclose(found.scaler.centre, together.mean(axis=0))
+    noise = WindowSet.joined([found.training, *found.held_out]).windows[:, :, 1]
+    assert np.abs(noise).max() < 6
+
+
+def test_the_condition_of_a_window_is_one_one_for_each_mode_column() -> None:
+    mixed = (LOW[0], HIGH[1])
+    found = prepared_modes(moded([(LOW, 300), (mixed, 300), (HIGH, 300)]))
+    assert found.modes is not None
+    assert found.modes.values == (LOW, mixed, HIGH)
+    np.testing.assert_array_equal(found.modes.conditions, [[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 0, 1]])
+    every = WindowSet.joined([found.training, *found.held_out]).conditions
+    assert every.dtype == np.float32
+    assert {tuple(row) for row in every.tolist()} == {tuple(row) for row in found.modes.conditions.tolist()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    runs=st.lists(st.tuples(st.sampled_from([LOW, HIGH, (NAN, 10.0)]), st.integers(1, 200)), min_size=1, max_size=6),
+    length=st.integers(4, 20),
+    stride=st.integers(1, 25),
+)
+def test_no_window_crosses_a_mode_run_and_held_out_ones_are_a_window_away_from_training(
+    runs: list[tuple[tuple[float, float], int]], length: int, stride: int
+) -> None:
+    made = moded(runs)
+    assert made.modes is not None
+    run = np.concatenate([[0], np.cumsum((np.diff(np.nan_to_num(made.modes), axis=0) != 0).any(axis=1))])
+    try:
+        found = prepared_modes(made, length=length, stride=stride)
+    except TrainingError:
+        return  # too little data is told, and tested above
+    assert found.modes is not None
+    number = np.where(np.isnan(made.modes[:, 0]), -1, found.modes.find(made.modes))
+    training, held_out = mode_rows(found.training, found), [mode_rows(block, found) for block in found.held_out]
+    for windows, rows in zip((found.training, *found.held_out), (training, *held_out), strict=True):
+        assert (np.diff(rows, axis=1) == 1).all()
+        assert (run[rows] == run[rows[:, :1]]).all()
+        assert (number[rows] == modes_of(windows)[:, None]).all()
+    for block in held_out:
+        assert len(set(run[block.ravel()].tolist())) == 1
+        beside = training[run[training[:, 0]] == run[block[0, 0]]]
+        assert ((beside[:, 0] > block[-1, -1]) | (beside[:, -1] < block[0, 0])).all()
+
+
+def test_each_mode_run_learns_a_baseline_of_its_own() -> None:
+    made = moded([(LOW, 300), (HIGH, 300), (LOW, 300)])
+    found = prepared_modes(made, baseline=50)
+    assert found.modes is not None
+    assert len(found.sessions) == 3
+    for at, mode, rows in zip((0, 300, 600), (0, 1, 0), found.sessions, strict=True):
+        learned = Baseline(samples=50, model=found.modes.scaler(mode))
+        learned.push(made.values[at : at + 300])
+        assert learned.scaler is not None
+        np.testing.assert_allclose(rows, learned.scaler(made.values[at : at + 300]))
+
+
+def test_no_held_out_window_holds_a_row_of_a_mode_runs_baseline() -> None:
+    sessions = [moded([(LOW, 200), (HIGH, 200)], first=400 * i, seed=i) for i in range(4)]
+    found = prepared_modes(*sessions, baseline=100)
+    # A run of 200 rows has 97 windows, of which the last 47 start behind the baseline.
+    assert 0 < sum(map(len, found.held_out)) <= 8 * 47
+    assert max(map(len, found.held_out)) <= 47
+    for block in found.held_out:
+        first = block.windows[0, 0, 0]
+        own = [rows for rows in found.sessions if np.isin(first, rows[:, 0].astype(np.float32))]
+        at = [int(np.searchsorted(rows[:, 0].astype(np.float32), first)) for rows in own]
+        assert min(at) >= 100
+
+
+def test_rows_without_a_mode_are_left_out_and_told_and_end_a_run() -> None:
+    found = prepared_modes(moded([(LOW, 300), ((NAN, 10.0), 5), (LOW, 300), ((1.0, NAN), 2), (HIGH, 300)]))
+    assert found.notes == ("a.csv: 7 rows without an operating mode are left out",)
+    assert found.modes is not None
+    assert found.modes.values == (LOW, HIGH)
+    rows = np.concatenate([mode_rows(windows, found) for windows in (found.training, *found.held_out)])
+    assert not set(rows.ravel().tolist()) & {300, 301, 302, 303, 304, 605, 606}
+    assert not ((rows[:, 0] < 300) & (rows[:, -1] > 304)).any()
+
+
+def test_labels_and_times_travel_with_their_mode_run() -> None:
+    made = moded([(LOW, 300), (HIGH, 300)], labels=[450, 451])
+    made.times[400:] += 60.0  # a gap within the second run
+    found = prepared_modes(made)
+    assert [len(rows) for rows in found.sessions] == [300, 298]
+    rows = np.concatenate([mode_rows(windows, found) for windows in (found.training, *found.held_out)])
+    assert not np.isin(rows, [450, 451]).any()
+    assert not ((rows[:, 0] < 400) & (rows[:, -1] >= 400)).any()
+    assert {400, 452} <= set(rows[:, 0].tolist())
+
+
+def test_a_mode_whose_runs_are_all_too_short_is_not_known_and_that_is_told() -> None:
+    found = prepared_modes(moded([(LOW, 300), (HIGH, 7), (LOW, 300)]))
+    assert found.modes is not None
+    assert found.modes.values == (LOW,)
+    assert found.notes == ("a.csv: left out, 7 usable rows are fewer than baseline 0 + window 8",)

@@ -10,6 +10,7 @@ import pytest
 from edge_vae import toml_file
 from edge_vae.cli import run
 from edge_vae.errors import EX_CONFIG, ConfigError
+from edge_vae.score import TERMS
 from edge_vae_train.cli import _PLACES, _settings, columns_of, train
 from edge_vae_train.settings import Settings
 
@@ -20,6 +21,7 @@ time = "t"
 channels = ["a", "b"]
 label = "fault"
 ignore = ["note"]
+modes = ["recipe", "load"]
 [window]
 length = 33
 stride = 3
@@ -58,14 +60,76 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     assert settings.calibration.score == ("window.mse",)
     assert (settings.model.beta, settings.training.seed, settings.baseline.samples) == (2.0, 11, 100)
     columns = columns_of(settings)
-    assert (columns.time, columns.label, columns.channels, columns.ignore, columns.rate_hz) == (
-        "t", "fault", ("a", "b"), ("note",), 12.5,
+    assert (columns.time, columns.label, columns.channels, columns.ignore, columns.modes, columns.rate_hz) == (
+        "t", "fault", ("a", "b"), ("note",), ("recipe", "load"), 12.5,
     )  # fmt: skip
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert toml_file.read(written(tmp_path, ""), Settings) == Settings()
-    assert Settings().calibration.score == ("window.nll", "z")
+    assert Settings().data.modes == ()
+
+
+USUAL = ("window.max", "features.nll", "z")
+
+
+@pytest.mark.parametrize(
+    ("document", "channels", "terms"),
+    [
+        ({}, 1, (*USUAL, "features.mahalanobis")),
+        ({}, 3, (*USUAL, "features.mahalanobis")),
+        ({}, 4, (*USUAL, "pca", "features.mahalanobis")),
+        ({}, 30, (*USUAL, "pca", "features.mahalanobis")),
+        ({"data": {"modes": ["recipe"]}}, 3, (*USUAL, "features.student")),
+        ({"data": {"modes": ["recipe"]}}, 4, (*USUAL, "pca", "features.student")),
+        ({"baseline": {"samples": 1}}, 3, ("window.nll",)),
+        ({"baseline": {"samples": 400}}, 30, ("window.nll",)),
+        ({"baseline": {"samples": 400}, "data": {"modes": ["recipe"]}}, 30, ("window.nll",)),
+    ],
+)
+def test_without_a_score_its_terms_follow_from_channels_modes_and_baseline(
+    document: dict[str, object], channels: int, terms: tuple[str, ...]
+) -> None:
+    assert msgspec.convert(document, Settings).terms(channels) == terms
+    assert set(terms) <= set(TERMS)
+
+
+@pytest.mark.parametrize("channels", [2, 30])
+@pytest.mark.parametrize("rest", [{}, {"baseline": {"samples": 9}}, {"data": {"modes": ["recipe"]}}])
+def test_a_score_that_is_given_holds_for_any_data(rest: dict[str, object], channels: int) -> None:
+    given = msgspec.convert({"calibration": {"score": ["pca", "window.t2"]}, **rest}, Settings)
+    assert given.terms(channels) == ("pca", "window.t2")
+
+
+def test_a_term_that_is_named_twice_counts_once() -> None:
+    given = msgspec.convert({"calibration": {"score": ["z", "pca", "z"]}}, Settings)
+    assert given.terms(8) == ("z", "pca")
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_can_be_named_and_no_part_of_its_name(term: str) -> None:
+    assert msgspec.convert({"calibration": {"score": [term]}}, Settings).terms(4) == (term,)
+    for wrong in (f"{term}x", f"x{term}", term.replace(".", "-") if "." in term else f"{term}.mse"):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"calibration": {"score": [wrong]}}, Settings)
+
+
+@pytest.mark.parametrize(
+    ("document", "beta"),
+    [
+        ({}, 1.0),
+        ({"data": {"modes": ["recipe"]}}, 4.0),
+        ({"model": {"beta": 0.5}}, 0.5),
+        ({"data": {"modes": ["recipe"]}, "model": {"beta": 0.5}}, 0.5),
+    ],
+)
+def test_beta_is_1_and_4_with_modes_unless_it_is_given(document: dict[str, object], beta: float) -> None:
+    assert msgspec.convert(document, Settings).beta == beta
+
+
+@pytest.mark.parametrize("family", ["conv", "dense", "hvae", "linear", "tcn"])
+def test_every_family_can_be_named(family: str) -> None:
+    assert msgspec.convert({"model": {"family": family}}, Settings).model.family == family
 
 
 @pytest.mark.parametrize(
@@ -78,6 +142,11 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("[model]\nfamily = 'gru'\n", ":2: model.family: "),
         ("[calibration]\nscore = []\n", ":2: calibration.score"),
         ("[calibration]\nscore = ['z', 'entropy']\n", "calibration.score"),
+        ("[calibration]\nscore = ['window.z']\n", "calibration.score"),
+        ("[calibration]\nscore = ['window_nll']\n", "calibration.score"),
+        ("[model]\nbeta = 0\n", ":2: model.beta: "),
+        ("[data]\nmodes = 'recipe'\n", ":2: data.modes: "),
+        ("[data]\nmodes = ['']\n", ":2: data.modes"),
         ("[calibration]\nfalse_alarms_per_day = 0\n", ":2: calibration.false_alarms_per_day: "),
         ("[training]\nseed = -1\n", ":2: training.seed: "),
         ("[data]\nrate_hz = 0\n", ":2: data.rate_hz: "),
@@ -114,12 +183,15 @@ def test_a_configuration_that_cannot_be_read_ends_with_status_78(tmp_path: Path,
 
 
 def test_options_override_the_file_and_leave_the_rest(tmp_path: Path) -> None:
-    options = dict.fromkeys(_PLACES) | {"length": 48, "seed": 0, "label": "other", "baseline": 0}
+    options = dict.fromkeys(_PLACES) | {
+        "length": 48, "seed": 0, "label": "other", "baseline": 0, "family": "tcn", "modes": ("load",),
+    }  # fmt: skip
     settings = _settings(written(tmp_path, WHOLE), options)
     assert (settings.window.length, settings.window.stride) == (48, 3)
     assert (settings.training.seed, settings.training.epochs) == (0, 7)
     assert (settings.data.label, settings.data.time) == ("other", "t")
     assert settings.baseline.samples == 0
+    assert (settings.model.family, settings.model.latent, settings.data.modes) == ("tcn", 4, ("load",))
     assert _settings(None, dict.fromkeys(_PLACES)) == Settings()
 
 

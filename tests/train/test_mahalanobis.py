@@ -1,0 +1,94 @@
+"""The features of each channel as a Gaussian, against loops, and against the formula of Ledoit and Wolf."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_vae.features import feature_names
+from edge_vae.sample import FloatArray
+from edge_vae.score import statistic_of
+from edge_vae.view import View, see, to_rows
+from edge_vae_train.mahalanobis import fit_mahalanobis
+from edge_vae_train.prepare import WindowSet
+
+LENGTH, CHANNELS = 8, 2
+FEATURES = len(feature_names(LENGTH))
+RIDGE = 1e-3
+GENERATOR = np.random.default_rng(4)
+VIEW = View(
+    "features", "features", to_rows(GENERATOR.normal(size=(FEATURES, CHANNELS))),
+    to_rows(GENERATOR.uniform(0.5, 2.0, (FEATURES, CHANNELS))), ((1.0,) * CHANNELS,), 0, (), None,
+)  # fmt: skip
+
+
+def windows(count: int, *, seed: int) -> WindowSet:
+    generator = np.random.default_rng(seed)
+    drawn = np.cumsum(generator.normal(size=(count, LENGTH, CHANNELS)), axis=1) * [1.0, 0.2]
+    return WindowSet(drawn.astype(np.float32), np.zeros((count, 0), np.float32))
+
+
+def target(given: WindowSet) -> FloatArray:
+    return VIEW.target(given.windows.astype(np.float64), given.conditions)
+
+
+TRAINING, HELD_OUT = windows(60, seed=0), windows(15, seed=1)
+
+
+def ledoit_wolf_slowly(samples: FloatArray) -> FloatArray:
+    """The shrunk covariance of samples (samples, features): Ledoit and Wolf (2004), lemmas 3.2 to 3.5."""
+    count, size = samples.shape
+    centred = samples - samples.mean(axis=0)
+    covariance = sum(np.outer(x, x) for x in centred) / count
+    level = np.trace(covariance) / size
+    distance = np.square(covariance - level * np.eye(size)).sum() / size
+    error = sum(np.square(np.outer(x, x) - covariance).sum() / size for x in centred) / count**2
+    shrinkage = min(error, distance) / distance
+    return np.asarray(shrinkage * level * np.eye(size) + (1 - shrinkage) * covariance)
+
+
+def relative_distances(fitted: WindowSet, asked: WindowSet) -> FloatArray:
+    """(windows, channels) squared Mahalanobis distances under a fit on other windows, one by one."""
+    known, unknown = target(fitted), target(asked)
+    distances = np.empty((len(unknown), CHANNELS))
+    for channel in range(CHANNELS):
+        samples = known[:, :, channel]
+        inverse = np.linalg.inv(ledoit_wolf_slowly(samples) + RIDGE * np.eye(FEATURES))
+        for i, window in enumerate(unknown[:, :, channel]):
+            offset = window - samples.mean(axis=0)
+            distances[i, channel] = offset @ inverse @ offset
+    return distances
+
+
+def test_held_out_windows_are_judged_by_a_fit_without_them() -> None:
+    distances = relative_distances(TRAINING, HELD_OUT)
+    _, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT)
+    np.testing.assert_allclose(statistic, (distances / distances.mean(axis=0)).max(axis=1), rtol=1e-9)
+
+
+def test_the_term_is_fitted_on_all_windows_and_relative_to_the_usual_distance_of_each_channel() -> None:
+    term, _ = fit_mahalanobis(VIEW, TRAINING, HELD_OUT)
+    everything = target(WindowSet.joined([TRAINING, HELD_OUT]))
+    usual = relative_distances(TRAINING, HELD_OUT).mean(axis=0)
+    assert term.name == "features.mahalanobis"
+    np.testing.assert_allclose(np.array(term.centre), everything.mean(axis=0), rtol=1e-6, atol=1e-7)
+    precision = np.array(term.precision).reshape(CHANNELS, FEATURES, FEATURES)
+    for channel in range(CHANNELS):
+        covariance = ledoit_wolf_slowly(everything[:, :, channel])
+        expected = np.linalg.inv(covariance + RIDGE * np.eye(FEATURES)) / usual[channel]
+        # The manifest keeps seven digits.
+        np.testing.assert_allclose(precision[channel], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_covariance_is_shrunk() -> None:
+    samples = target(TRAINING)[:, :, 0]
+    plain = np.cov(samples, rowvar=False, bias=True)
+    assert not np.allclose(ledoit_wolf_slowly(samples), plain, rtol=0.01)
+
+
+def test_one_strange_channel_is_enough() -> None:
+    term, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT)
+    strange = HELD_OUT.windows.astype(np.float64).copy()
+    strange[:, :, 1] += 30.0
+    nothing = np.zeros((len(strange), 0), np.float32)
+    seen = see([VIEW], {}, strange, clip=np.inf, conditions=nothing)
+    assert statistic_of(term, strange, seen).min() > statistic.max()

@@ -33,7 +33,7 @@ def test_a_shift_is_told_with_both_ways_out_of_it() -> None:
     assert "a 6.0x" in advice
     assert "--baseline N" in advice
     assert "would hide the fault" in advice
-    assert "for each recipe, load or material" in advice
+    assert "with --modes" in advice
 
 
 def test_after_a_baseline_a_shift_is_drift() -> None:

@@ -46,8 +46,8 @@ class Shift:
             return f"{line} (that is after the baseline of {baseline} samples, so it is drift within sessions)"
         return (
             f"{line}. If every session starts healthy, --baseline N (each is re-centred on its first N samples) "
-            "answers it; where a session may start faulty that would hide the fault: there train one model for each "
-            "recipe, load or material"
+            "answers it; where a session may start faulty that would hide the fault: there name the columns that tell "
+            "recipe, load or material with --modes"
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_vae.errors import TrainingError
 from edge_vae_train.elbo import Examples, SigmaVAE
-from edge_vae_train.fit import BETA_FACTOR, MAX_TRIES, Fitted, fit
+from edge_vae_train.fit import BETA_FACTOR, MAX_TRIES, Fitted, fit, tune
 from edge_vae_train.models import Architecture
 
 pytestmark = pytest.mark.keras
@@ -205,3 +205,57 @@ def test_data_without_a_number_is_refused() -> None:
     broken[3, 2, 1] = np.nan
     with pytest.raises(TrainingError, match="expected a finite number, received nan"):
         trained(broken, broken, epochs=2)
+
+
+def tuned(fitted: Fitted, training: Windows, held_out: Windows, **changed: Any) -> tuple[Fitted, float]:
+    none = tuple(np.empty((len(windows), 0), np.float32) for windows in (training, held_out))
+    chosen: dict[str, Any] = {"beta": 0.3, "epochs": 15, "batch_size": 32, "seed": 3} | changed
+    chosen["progress"] = lambda *_: None
+    return tune(fitted.vae, training, held_out, conditions=(none[0], none[1]), **chosen)
+
+
+@pytest.mark.parametrize(("a", "frozen"), [(SMALL, {"down1", "down2", "narrow"}), (DENSE, {"wide", "narrow"})])
+def test_fine_tuning_freezes_what_the_encoder_sees_and_gains_on_another_machine(
+    a: Architecture, frozen: set[str]
+) -> None:
+    fitted, _ = trained(waves(200), waves(60, seed=1), a=a, beta=0.3, epochs=15)
+    before = {layer.name: layer.get_weights() for layer in fitted.vae.encoder.layers}
+    after, new_loss = tuned(fitted, -0.7 * waves(80, seed=2), -0.7 * waves(60, seed=3))
+    same = {
+        layer.name
+        for layer in after.vae.encoder.layers
+        if layer.weights
+        and all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), before[layer.name], strict=True))
+    }
+    assert same == frozen
+    assert len(after.history) == after.kept_epoch == 16  # the old weights are the first
+    assert after.kept_losses[1] == new_loss < after.history[0][1]
+    assert after.retries == 0
+
+
+def test_the_losses_before_and_after_fine_tuning_are_measured_alike() -> None:
+    """A learning rate so low that nothing moves: then nothing may seem gained or lost."""
+    fitted, _ = trained(waves(200), waves(60, seed=1), a=DENSE, beta=0.3, epochs=15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge_vae_train.fit.TUNING_RATE", 1e-12)
+        after, new_loss = tuned(fitted, waves(80, seed=2), waves(60, seed=3), epochs=2)
+    assert new_loss == pytest.approx(after.history[0][1], rel=1e-5)
+
+
+def test_fine_tuning_without_a_gain_puts_the_old_weights_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_vae_train.fit.TUNING_RATE", 0.1)  # steps so large that they spoil what was learned
+    fitted, _ = trained(waves(200), waves(60, seed=1), a=DENSE, beta=0.3, epochs=15)
+    before = [*fitted.vae.encoder.get_weights(), *fitted.vae.decoder.get_weights()]
+    after, new_loss = tuned(fitted, noise(40), waves(60, seed=3), epochs=3)
+    assert new_loss > after.history[0][1] == after.kept_losses[1]
+    assert after.kept_epoch == 1
+    same = zip(before, [*after.vae.encoder.get_weights(), *after.vae.decoder.get_weights()], strict=True)
+    assert all(np.array_equal(a, b) for a, b in same)
+
+
+def test_fine_tuning_on_data_without_a_number_is_refused() -> None:
+    fitted, _ = trained(waves(64), waves(20, seed=1), a=DENSE, epochs=3)
+    broken = waves(40, seed=2)
+    broken[3, 2, 1] = np.nan
+    with pytest.raises(TrainingError, match="expected a finite number, received nan"):
+        tuned(fitted, broken, waves(20, seed=3), epochs=2)

@@ -409,3 +409,48 @@ def test_a_mode_whose_runs_are_all_too_short_is_not_known_and_that_is_told() -> 
     assert found.modes is not None
     assert found.modes.values == (LOW,)
     assert found.notes == ("a.csv: left out, 7 usable rows are fewer than baseline 0 + window 8",)
+
+
+def with_a_burst(rows: int, *, burst: int, resting: bool = False) -> Session:
+    """Noise of spread 2 around 10, or a channel that rests at 10 and seldom moves; the last rows are far away."""
+    made = session(rows)
+    generator = np.random.default_rng(4)
+    made.values[:, 1] = 10.0 + 2.0 * generator.normal(size=rows) * (generator.random(rows) < 0.2 if resting else 1.0)
+    made.values[rows - burst :, 1] = 1_000.0
+    return made
+
+
+def robust(*sessions: Session, baseline: int = 0) -> Prepared:
+    return prepare(recording(*sessions), length=8, stride=2, baseline=baseline, robust=True)
+
+
+@pytest.mark.parametrize("baseline", [0, 50])
+def test_a_robust_scaler_is_not_moved_by_a_few_faulty_rows(baseline: int) -> None:
+    sessions = [with_a_burst(800, burst=burst) for burst in (0, 0, 40)]
+    scaler = robust(*sessions, baseline=baseline).scaler
+    assert scaler.centre[1] == pytest.approx(10.0, abs=0.3)
+    assert scaler.scale[1] == pytest.approx(2.0, rel=0.1)
+    assert prepared(*sessions, baseline=baseline).scaler.scale[1] > 20.0
+
+
+def test_a_channel_at_rest_in_most_rows_is_scaled_by_its_standard_deviation_and_it_is_told() -> None:
+    found = robust(with_a_burst(800, burst=0, resting=True))
+    assert found.scaler.scale[1] == pytest.approx(2.0 * np.sqrt(0.2), rel=0.15)
+    assert "at rest in more than half of the rows, so scaled by its standard deviation: noise" in found.notes
+
+
+def test_a_robust_scaler_has_the_same_floor_for_a_constant_channel() -> None:
+    still = session(400)
+    still.values[:, 1] = 4.0
+    found = robust(still)
+    assert found.scaler.scale[1] == pytest.approx(4e-3)
+    assert found.notes == ("constant in normal data, so any change of it will count as a large one: noise",)
+
+
+def test_each_mode_is_scaled_robustly_by_itself() -> None:
+    made = moded([(LOW, 400), (HIGH, 400)])
+    made.values[380:400, 1] = 500.0
+    whole = Recording((made,), ("row", "noise"), RATE_HZ, mode_columns=("recipe", "load"))
+    found = prepare(whole, length=8, stride=2, baseline=0, robust=True)
+    assert found.modes is not None
+    assert [row[1] for row in found.modes.scale] == pytest.approx([1.0, 10.0], rel=0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -22,6 +23,7 @@ channels = ["a", "b"]
 label = "fault"
 ignore = ["note"]
 modes = ["recipe", "load"]
+scaling = "robust"
 [window]
 length = 33
 stride = 3
@@ -35,6 +37,9 @@ beta = 2.0
 epochs = 7
 batch_size = 32
 seed = 11
+clean = 0.05
+clean_by = "model"
+masked = 0.1
 [calibration]
 false_alarms_per_day = 2.0
 score = ["window.mse"]
@@ -151,6 +156,11 @@ def test_every_family_can_be_named(family: str) -> None:
         ("[training]\nseed = -1\n", ":2: training.seed: "),
         ("[data]\nrate_hz = 0\n", ":2: data.rate_hz: "),
         ("[data]\nlabel = ''\n", ":2: data.label: "),
+        ("[data]\nscaling = 'minmax'\n", ":2: data.scaling: "),
+        ("[training]\nclean = 0.31\n", ":2: training.clean: "),
+        ("[training]\nclean_by = 'hand'\n", ":2: training.clean_by: "),
+        ("[training]\nmasked = 1.0\n", ":2: training.masked: "),
+        ("[training]\nmasked = 0.1\n[model]\nfamily = 'linear'\n", ":2: training.masked: expected 0 for family linear"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_line_and_key(tmp_path: Path, text: str, says: str) -> None:
@@ -195,8 +205,16 @@ def test_options_override_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     assert _settings(None, dict.fromkeys(_PLACES)) == Settings()
 
 
+def test_options_that_exclude_each_other_are_wrong_usage_whichever_comes_first(tmp_path: Path) -> None:
+    linear = written(tmp_path, "[model]\nfamily = 'linear'\n")
+    none = dict.fromkeys(_PLACES)
+    with pytest.raises(click.UsageError, match=r"training\.masked: expected 0 for family linear, received 0\.2"):
+        _settings(linear, none | {"masked": 0.2})
+    assert _settings(linear, none | {"masked": 0.2, "family": "conv"}).training.masked == 0.2
+
+
 def test_every_option_that_sets_something_has_its_place() -> None:
-    others = {"data", "folder", "config", "as_json"}
+    others = {"data", "folder", "config", "origin", "as_json"}
     assert {str(parameter.name) for parameter in train.params} - others == set(_PLACES)
     for table, key in _PLACES.values():
         assert key in getattr(Settings(), table).__struct_fields__

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from edge_vae_train.data import Columns
+    from edge_vae_train.finetune import Origin
     from edge_vae_train.settings import Settings
 
 __all__ = ["evaluate", "score", "train"]
 
 DATA = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 _PLAIN_REPORTS = 10
+_RATE_TOLERANCE = 0.1
 
 
 def _names(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -63,6 +65,10 @@ def need_training_extra(command: str) -> None:
     "--config", "config", type=click.Path(path_type=Path), help="edge-vae.toml; options override what it says."
 )
 @click.option(
+    "--from", "origin", type=click.Path(path_type=Path), metavar="RUN_OR_BUNDLE",
+    help="Fine-tune this model to the machine of DATA: minutes are enough. It says window, channels, modes and terms.",
+)  # fmt: skip
+@click.option(
     "--window", "length", type=click.IntRange(4, 65_536), metavar="N", help="Samples in a window. [default: 64]"
 )
 @click.option("--stride", type=click.IntRange(1, 65_536), metavar="N", help="Samples between windows. [default: 8]")
@@ -80,19 +86,47 @@ def need_training_extra(command: str) -> None:
 )
 @click.option("--epochs", type=click.IntRange(1, 100_000), help="At most so many, for each view. [default: 100]")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Everything random follows from it. [default: 7]")
+@click.option(
+    "--scaling",
+    type=click.Choice(["robust", "standard"]),
+    help="By median and MAD, which faulty rows do not move, or mean and standard deviation. [default: standard]",
+)
+@click.option(
+    "--clean",
+    type=click.FloatRange(0.0, 0.3),
+    metavar="SHARE",
+    help="Leave out this share of the training windows, the worst. [default: 0]",
+)
+@click.option(
+    "--clean-by",
+    type=click.Choice(["forest", "model"]),
+    help="What tells the worst: an isolation forest, or a first short training. [default: model]",
+)
+@click.option(
+    "--masked", type=click.FloatRange(0.0, 0.9), metavar="SHARE",
+    help="Hide this share of the points in each step of training. [default: 0]",
+)  # fmt: skip
 @click.option("--channels", callback=_names, metavar="NAMES", help="Columns to use as channels, with commas between.")
 @column_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def train(data: tuple[Path, ...], folder: Path, config: Path | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+def train(
+    data: tuple[Path, ...],
+    folder: Path,
+    config: Path | None,
+    origin: Path | None,
+    as_json: bool,  # noqa: FBT001 (click passes options by keyword)
+    **options: Any,
+) -> None:
     """Train a model on normal DATA: files and folders of CSV, Parquet or npz.
 
     Rows that --label marks are left out. Example: edge-vae train healthy/ --window 64 -o run
     """
     need_training_extra("train")
-    settings = _settings(config, options)
+    start = None if origin is None else _origin(origin, config)
+    settings = _settings(config, options) if start is None else _tuned_settings(start, options)
     from edge_vae_train import data as recorded
 
-    recording = recorded.read(data, columns_of(settings))
+    recording = recorded.read(data, columns_of(settings), model_rate_hz=start.rate_hz if start else None)
     for note in recording.notes:
         _say(note)
     counts = f"{len(recording.sessions)} sessions, {recording.samples} rows, {len(recording.channels)} channels"
@@ -101,7 +135,7 @@ def train(data: tuple[Path, ...], folder: Path, config: Path | None, as_json: bo
     from edge_vae_train.training import train as run_training
 
     with _Progress(settings.training.epochs) as progress:
-        run, shift = run_training(recording, settings, folder, progress=progress.update)
+        run, shift = run_training(recording, settings, folder, progress=progress.update, origin=start)
     for note in run.record.notes[len(recording.notes) :]:
         _say(note)
     _say(shift.advice(baseline=settings.baseline.samples))
@@ -224,7 +258,7 @@ def columns_of(settings: Settings) -> Columns:
     from edge_vae_train.data import Columns
 
     data = settings.data
-    return Columns(**msgspec.structs.asdict(data))
+    return Columns(data.time, data.label, data.channels, data.ignore, data.modes, data.rate_hz)
 
 
 _PLACES = {
@@ -236,23 +270,67 @@ _PLACES = {
     "beta": ("model", "beta"),
     "modes": ("data", "modes"),
     "epochs": ("training", "epochs"),
-    "seed": ("training", "seed"),
-    **{name: ("data", name) for name in ("time", "label", "ignore", "rate_hz", "channels")},
+    **{name: ("training", name) for name in ("seed", "clean", "clean_by", "masked")},
+    **{name: ("data", name) for name in ("time", "label", "ignore", "rate_hz", "channels", "scaling")},
 }
 """Where each option stands in edge-vae.toml."""
+
+
+_GIVEN_BY_ORIGIN = ("length", "stride", "baseline", "family", "latent", "beta", "modes", "channels")
+"""Options that a model to start from answers: its weights fit nothing else."""
 
 
 def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
     from edge_vae import toml_file
     from edge_vae_train.settings import Settings
 
-    settings = toml_file.read(config, Settings) if config is not None else Settings()
+    return _overridden(toml_file.read(config, Settings) if config is not None else Settings(), options)
+
+
+def _origin(path: Path, config: Path | None) -> Origin:
+    """The model to start from."""
+    if config is not None:
+        msg = "--from and --config: expected one of them; the model says what a configuration would, options the rest"
+        raise click.UsageError(msg)
+    quiet_tensorflow()
+    from edge_vae_train.finetune import Origin
+
+    return Origin.read(path)
+
+
+def _tuned_settings(origin: Origin, options: dict[str, Any]) -> Settings:
+    """The settings of the model to start from, with the options that do not touch what it is."""
+    settings = _overridden(origin.settings, options)
+    for option in _GIVEN_BY_ORIGIN:
+        table, key = _PLACES[option]
+        expected, received = (getattr(getattr(s, table), key) for s in (origin.settings, settings))
+        if expected != received:
+            msg = (
+                f"--from {origin.told}: expected {table}.{key} {_value(expected)} as there, received {_value(received)}"
+            )
+            raise click.UsageError(msg)
+    rate_hz = options["rate_hz"]
+    if rate_hz is not None and abs(rate_hz - origin.rate_hz) > _RATE_TOLERANCE * origin.rate_hz:
+        msg = f"--from {origin.told}: expected --rate {origin.rate_hz:.4g} as there, received {rate_hz:.4g}"
+        raise click.UsageError(msg)
+    return settings
+
+
+def _value(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _overridden(settings: Settings, options: dict[str, Any]) -> Settings:
+    changes: dict[str, dict[str, Any]] = {}
     for option, value in options.items():
         if value is not None:
             table, key = _PLACES[option]
-            changed = msgspec.structs.replace(getattr(settings, table), **{key: value})
-            settings = msgspec.structs.replace(settings, **{table: changed})
-    return settings
+            changes.setdefault(table, {})[key] = value
+    changed = {table: msgspec.structs.replace(getattr(settings, table), **keys) for table, keys in changes.items()}
+    try:
+        return msgspec.structs.replace(settings, **changed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def quiet_tensorflow() -> None:

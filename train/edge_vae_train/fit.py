@@ -1,4 +1,7 @@
-"""Training: KL warm-up, early stopping on held-out blocks, and a second try where the latent collapsed."""
+"""Training: KL warm-up, early stopping on held-out blocks, and a second try where the latent collapsed.
+
+And fine-tuning: the same loss from weights that another machine taught, with most of the encoder frozen.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from edge_vae_train.elbo import Examples, SigmaVAE
 from edge_vae_train.families import linear
 from edge_vae_train.models import Architecture, VariationalAutoencoder, build
 
-__all__ = ["ACTIVE_VARIANCE", "MAX_TRIES", "Fitted", "Progress", "deterministic", "fit"]
+__all__ = ["ACTIVE_VARIANCE", "MAX_TRIES", "Fitted", "Progress", "deterministic", "fit", "tune"]
 
 ACTIVE_VARIANCE = 0.05
 """A latent unit whose posterior mean varies by more than this is active (Burda et al. 2016, section 5.2, uses 0.01)."""
@@ -28,6 +31,8 @@ MAX_TRIES = 3
 BETA_FACTOR = 0.25
 
 LEARNING_RATE = 2e-3
+TUNING_RATE = 5e-4
+"""Minutes of data must not undo what days of another machine's have taught."""
 _LAST_RATE = 0.01
 _GRADIENT_NORM = 5.0
 _STEPS_PER_EPOCH = (15, 25)
@@ -129,6 +134,80 @@ def fit(
     return fitted
 
 
+def tune(
+    vae: VariationalAutoencoder,
+    training: NDArray[np.float32],
+    held_out: NDArray[np.float32],
+    *,
+    conditions: tuple[NDArray[np.float32], NDArray[np.float32]],
+    beta: float,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    progress: Progress,
+    masked: float = 0.0,
+    per_step_variance: bool = False,
+) -> tuple[Fitted, float]:
+    """The same model fine-tuned on clipped windows of another machine, and its held-out loss after all epochs.
+
+    What the encoder sees in a window stays: its convolutions are frozen, or in a family without any its dense layers up
+    to the two heads of the posterior. There is neither warm-up nor early stopping: the held-out windows choose nothing,
+    so the losses before and after tell what new windows will have. Both are of posterior means, with the decoder
+    variance that the weights have on the training windows. Where nothing is gained the old weights are put back: the
+    history begins with them, as epoch 1, and that is then the epoch that is kept.
+
+    Args:
+        vae: The trained model; its weights change.
+        training: Windows to learn from.
+        held_out: Windows that both losses are of.
+        conditions: (windows, modes) of the training and the held-out windows.
+        beta: Weight of the KL term.
+        epochs: How many, all of which are run.
+        batch_size: Windows of a step.
+        seed: Decides order of the windows, noise and masks.
+        progress: Called after each epoch.
+        masked: As in `fit`.
+        per_step_variance: As in `fit`.
+
+    Raises:
+        ValueError: The arguments do not fit together.
+        TrainingError: The loss is not a number.
+    """
+    sets = _examples(vae.architecture, (training, held_out), conditions)
+    keras.utils.set_random_seed(seed)
+    _freeze(vae)
+    model = SigmaVAE(vae, per_step_variance=per_step_variance)
+    before, kept = _refitted(model, *sets, beta=beta), [w.numpy() for w in model.state]
+    steps = _Steps(model, sets[0], batch_size=batch_size, epochs=epochs, masked=masked, seed=seed, rate=TUNING_RATE)
+    watched = sets[1].spread(_MAX_HELD_OUT)
+    history = [before]
+    for epoch in range(1, epochs + 1):
+        history.append((steps.epoch(beta), model.losses(watched, kl_weight=beta)[0]))
+        progress(epoch, epochs, *history[-1])
+    history[-1] = after = _refitted(model, *sets, beta=beta)
+    if not np.isfinite([before, after]).all():
+        raise _not_finite(after[1])
+    gained = after[1] < before[1]
+    if not gained:
+        for w, value in zip(model.state, kept, strict=True):
+            w.assign(value)
+    kept_epoch = len(history) if gained else 1
+    return _fitted(vae, model, sets[1], tuple(history), kept_epoch, beta=beta), after[1]
+
+
+def _freeze(vae: VariationalAutoencoder) -> None:
+    convolutions = [layer for layer in vae.encoder.layers if isinstance(layer, keras.layers.Conv1D)]
+    dense = [layer for layer in vae.encoder.layers if isinstance(layer, keras.layers.Dense)]
+    for layer in convolutions or [layer for layer in dense if not layer.name.startswith("posterior_")]:
+        layer.trainable = False
+
+
+def _refitted(model: SigmaVAE, training: Examples, held_out: Examples, *, beta: float) -> tuple[float, float]:
+    """Training and held-out loss, after the variance became the mean squared error on the training windows."""
+    model.variance.assign(model.losses(training, kl_weight=0.0)[1])
+    return model.losses(training, kl_weight=beta)[0], model.losses(held_out, kl_weight=beta)[0]
+
+
 def deterministic(seed: int) -> None:
     """Make everything that TensorFlow draws or adds up follow from `seed`."""
     keras.utils.set_random_seed(seed)
@@ -153,15 +232,23 @@ class _Steps:
     """The steps of an epoch, run without leaving TensorFlow; the examples stay in memory and are gathered by index."""
 
     def __init__(
-        self, model: SigmaVAE, examples: Examples, *, batch_size: int, epochs: int, masked: float, seed: int
+        self,
+        model: SigmaVAE,
+        examples: Examples,
+        *,
+        batch_size: int,
+        epochs: int,
+        masked: float,
+        seed: int,
+        rate: float = LEARNING_RATE,
     ) -> None:
         total = len(examples.windows)
         self._model, self._masked, self._seed, self._total = model, masked, seed, total
         self._windows, self._conditions = tf.constant(examples.windows), tf.constant(examples.conditions)
         self._batch = min(batch_size, max(total // _BATCHES, _SMALLEST_BATCH), total)
         self._count = min(max(-(-total // self._batch), _STEPS_PER_EPOCH[0]), _STEPS_PER_EPOCH[1])
-        rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, self._count * epochs, alpha=_LAST_RATE)
-        self._optimizer = keras.optimizers.Adam(rate, global_clipnorm=_GRADIENT_NORM)
+        falling = keras.optimizers.schedules.CosineDecay(rate, self._count * epochs, alpha=_LAST_RATE)
+        self._optimizer = keras.optimizers.Adam(falling, global_clipnorm=_GRADIENT_NORM)
         self._optimizer.build(model.weights)
         self._order = np.random.default_rng(seed)
         self._waiting = np.empty(0, np.int64)
@@ -219,15 +306,19 @@ def _train(
         if epoch >= warm + patience and epoch - kept_epoch >= patience:
             break
     if not kept:
-        raise TrainingError(
-            "the training loss",
-            expected="a finite number",
-            received=f"{history[-1][1]}",
-            action="Look for NaN or infinite values in the data.",
-        )
+        raise _not_finite(history[-1][1])
     for w, value in zip(model.state, kept, strict=True):
         w.assign(value)
     return tuple(history), kept_epoch
+
+
+def _not_finite(loss: float) -> TrainingError:
+    return TrainingError(
+        "the training loss",
+        expected="a finite number",
+        received=f"{loss}",
+        action="Look for NaN or infinite values in the data.",
+    )
 
 
 def _fitted(

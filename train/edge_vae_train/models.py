@@ -15,7 +15,9 @@ from keras import layers
 from edge_vae_train.families import FAMILIES
 from edge_vae_train.families.autoencoder import Architecture, VariationalAutoencoder
 
-__all__ = ["FAMILIES", "Architecture", "VariationalAutoencoder", "build", "scoring_graph"]
+__all__ = ["FAMILIES", "Architecture", "VariationalAutoencoder", "build", "scoring_graph", "width"]
+
+_WIDTH, _FEATURES_WIDTH = 64, 32
 
 
 def build(architecture: Architecture) -> VariationalAutoencoder:
@@ -28,6 +30,11 @@ def build(architecture: Architecture) -> VariationalAutoencoder:
         msg = f"family: expected one of {', '.join(FAMILIES)}, received {architecture.family!r}"
         raise ValueError(msg)
     return FAMILIES[architecture.family](architecture)
+
+
+def width(view: str) -> int:
+    """The width of the model of a view, by its name."""
+    return _FEATURES_WIDTH if view == "features" else _WIDTH
 
 
 def scoring_graph(vae: VariationalAutoencoder, *, batch_size: int | None = None) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_vae.bundle import Modes
 from edge_vae.errors import TrainingError
 from edge_vae.sample import FloatArray
-from edge_vae.scale import Baseline, Scaler, trimmed_mean
+from edge_vae.scale import MAD_TO_SIGMA, Baseline, Scaler, trimmed_mean
 from edge_vae.view import to_rows
 from edge_vae.window import segment_starts, sliding
 from edge_vae_train.data import Recording, Session
@@ -71,8 +71,15 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(recording: Recording, *, length: int, stride: int, baseline: int) -> Prepared:
+def prepare(recording: Recording, *, length: int, stride: int, baseline: int, robust: bool = False) -> Prepared:
     """Windows of the normal rows. A change of the operating mode counts as the end of a session.
+
+    Args:
+        recording: What was recorded.
+        length: Samples in a window.
+        stride: Samples from one window to the next.
+        baseline: Samples that each session is re-centred on; 0: none is.
+        robust: Whether channels are scaled by median and median absolute deviation, not mean and standard deviation.
 
     Raises:
         TrainingError: No session is long enough, or there are too few windows to train on some and hold out others.
@@ -82,8 +89,8 @@ def prepare(recording: Recording, *, length: int, stride: int, baseline: int) ->
     healthy = [s for s in sessions if _starts_healthy(s, length=length, baseline=baseline, notes=notes)]
     if not healthy:
         raise _too_short(recording, length, baseline)
-    scaler = _fit_scaler(healthy, recording.channels, baseline, notes)
-    modes = _fit_modes(healthy, recording, baseline) if recording.mode_columns else None
+    scaler = _fit_scaler(healthy, recording.channels, baseline, notes, robust=robust)
+    modes = _fit_modes(healthy, recording, baseline, robust=robust) if recording.mode_columns else None
     numbers = [0 if modes is None else int(modes.find(_mode(s))[0]) for s in healthy]
     conditions = np.zeros((1, 0), np.float32) if modes is None else modes.conditions
     scalers = [scaler if modes is None else modes.scaler(number) for number in numbers]
@@ -126,12 +133,14 @@ def _mode(session: Session) -> FloatArray:
     return np.empty((1, 0)) if session.modes is None else session.modes[:1]
 
 
-def _fit_modes(sessions: list[Session], recording: Recording, baseline: int) -> Modes:
+def _fit_modes(sessions: list[Session], recording: Recording, baseline: int, *, robust: bool) -> Modes:
     """The modes of the sessions, in rising order, each with the scaler of its own rows."""
     own = np.concatenate([_mode(session) for session in sessions])
     values, which = np.unique(own, axis=0, return_inverse=True)
     scalers = [
-        _fit_scaler([s for s, w in zip(sessions, which.ravel(), strict=True) if w == mode], (), baseline, [])
+        _fit_scaler(
+            [s for s, w in zip(sessions, which.ravel(), strict=True) if w == mode], (), baseline, [], robust=robust
+        )
         for mode in range(len(values))
     ]
     return Modes(
@@ -168,7 +177,9 @@ def _starts_healthy(session: Session, *, length: int, baseline: int, notes: list
     return True
 
 
-def _fit_scaler(sessions: list[Session], channels: tuple[str, ...], baseline: int, notes: list[str]) -> Scaler:
+def _fit_scaler(
+    sessions: list[Session], channels: tuple[str, ...], baseline: int, notes: list[str], *, robust: bool
+) -> Scaler:
     """Centre and spread of the normal rows.
 
     With a baseline, each session's rows are taken around its own centre, and every session counts alike: one long
@@ -177,17 +188,38 @@ def _fit_scaler(sessions: list[Session], channels: tuple[str, ...], baseline: in
     normal = [session.values[_normal(session)] for session in sessions]
     if baseline:
         centres = np.array([trimmed_mean(s.values[_finite(s)][:baseline]) for s in sessions])
-        squares = [np.square(rows - centre).mean(axis=0) for rows, centre in zip(normal, centres, strict=True)]
-        centre, scale = centres.mean(axis=0), np.sqrt(np.mean(squares, axis=0))
+        around = [rows - own for rows, own in zip(normal, centres, strict=True)]
+        centre = np.median(centres, axis=0) if robust else centres.mean(axis=0)
+        scale = np.sqrt(np.mean([np.square(rows).mean(axis=0) for rows in around], axis=0))
+        deviation = np.median([np.median(np.abs(rows), axis=0) for rows in around], axis=0)
     else:
         pooled = np.concatenate(normal)
-        centre, scale = pooled.mean(axis=0), pooled.std(axis=0)
-    constant = scale <= _CONSTANT * np.maximum(np.abs(centre), 1.0)
+        centre, scale = np.median(pooled, axis=0) if robust else pooled.mean(axis=0), pooled.std(axis=0)
+        deviation = np.median(np.abs(pooled - centre), axis=0)
+    limit = _CONSTANT * np.maximum(np.abs(centre), 1.0)
+    constant = scale <= limit
+    if robust:
+        scale = _robust(scale, MAD_TO_SIGMA * deviation, still=limit, channels=channels, notes=notes)
     if constant.any():
-        names = ", ".join(name for name, is_constant in zip(channels, constant, strict=False) if is_constant)
+        names = _named(channels, constant)
         notes.append(f"constant in normal data, so any change of it will count as a large one: {names}")
     floor = np.maximum(np.abs(centre), 1.0) * 1e-3
     return Scaler(centre, np.where(constant, floor, scale))
+
+
+def _robust(
+    scale: FloatArray, robust: FloatArray, *, still: FloatArray, channels: tuple[str, ...], notes: list[str]
+) -> FloatArray:
+    """The robust spread, but the standard deviation where more than half of the rows have one and the same value."""
+    resting = (robust <= still) & (scale > still)
+    if resting.any():
+        names = _named(channels, resting)
+        notes.append(f"at rest in more than half of the rows, so scaled by its standard deviation: {names}")
+    return np.where(resting, scale, robust)
+
+
+def _named(channels: tuple[str, ...], chosen: NDArray[np.bool_]) -> str:
+    return ", ".join(name for name, is_chosen in zip(channels, chosen, strict=False) if is_chosen)
 
 
 def _scaled(session: Session, scaler: Scaler, baseline: int) -> FloatArray:

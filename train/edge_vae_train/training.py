@@ -20,7 +20,9 @@ from edge_vae.score import Term, needs_model, view_of
 from edge_vae.view import LIMIT_SIGMA, Rows, View, to_rows
 from edge_vae_train import fit as fitting
 from edge_vae_train import models, plots, shift
+from edge_vae_train.clean import cleaned
 from edge_vae_train.data import Recording
+from edge_vae_train.finetune import Gain, Origin, expect_gain
 from edge_vae_train.mahalanobis import fit_mahalanobis
 from edge_vae_train.prepare import Prepared, WindowSet, prepare
 from edge_vae_train.principal import fit_principal, lag, principal_statistic
@@ -46,31 +48,52 @@ WINDOW_VARIANCE_FLOOR = 0.05
 must not decide the score with its drift (SKAB with a baseline, ROC-AUC of `window.nll` 0.928 without, 0.936 with)."""
 _MODE_PRIOR_WINDOWS = 10.0
 """The spread of a mode's features is taken as if so many further windows had shown the spread of all modes."""
-_WIDTH, _FEATURES_WIDTH = 64, 32
 MAHALANOBIS = "features.mahalanobis"
+CLEANING = "cleaning"
+"""What progress calls the first training that finds the worst windows."""
 
 
-def train(recording: Recording, settings: Settings, folder: Path, *, progress: Progress) -> tuple[Run, shift.Shift]:
+def train(
+    recording: Recording, settings: Settings, folder: Path, *, progress: Progress, origin: Origin | None = None
+) -> tuple[Run, shift.Shift]:
     """A trained run, written to `folder`, and the shift between the sessions of normal data.
 
+    Args:
+        recording: Normal data.
+        settings: What to train and how; with an origin, its settings, perhaps with other epochs or seed.
+        folder: The run folder to write.
+        progress: Called after each epoch.
+        origin: A model of another machine that is fine-tuned; without one, training starts from nothing.
+
     Raises:
-        TrainingError: There is too little normal data.
+        TrainingError: There is too little normal data, or fine-tuning did not make the origin's models better.
+        DataError: The origin's models cannot be read.
     """
+    seed = settings.training.seed
+    fitting.deterministic(seed)
     prepared = prepare(
-        recording, length=settings.window.length, stride=settings.window.stride, baseline=settings.baseline.samples
+        recording,
+        length=settings.window.length,
+        stride=settings.window.stride,
+        baseline=settings.baseline.samples,
+        robust=settings.data.scaling == "robust",
     )
+    prepared = cleaned(prepared, settings, clip=CLIP, progress=partial(progress, CLEANING))
     names = settings.terms(len(recording.channels))
     training, held_out = prepared.training, WindowSet.joined(prepared.held_out)
     everything = WindowSet.joined([training, held_out])
-    seed = settings.training.seed
-    fitting.deterministic(seed)
     views = {name: _view(name, training) for name in dict.fromkeys(map(view_of, names)) if name is not None}
     modelled = {view_of(term) for term in names if needs_model(term)}
+    if origin is not None:
+        origin.expect_modes(prepared.modes)
+    fit = _trained if origin is None else partial(_tuned, origin=origin)
     trained = {
-        name: _trained(view, settings, training, held_out, partial(progress, name))
+        name: fit(view, settings=settings, training=training, held_out=held_out, progress=partial(progress, name))
         for name, view in views.items()
         if name in modelled
     }
+    if origin is not None:
+        expect_gain({name: one.gain for name, one in trained.items() if one.gain is not None})
     reference = fit_pca(training.windows, held_out.windows, seed=seed)
     known = {}
     if PCA_VIEW in names:
@@ -86,7 +109,7 @@ def train(recording: Recording, settings: Settings, folder: Path, *, progress: P
     chosen = np.random.default_rng(seed).permutation(len(training))[:CALIBRATION_WINDOWS]
     run = Run(
         folder=folder,
-        record=_record(recording, settings, prepared, views, drafts, trained, found),
+        record=_record(recording, settings, prepared, views, drafts, trained, found, origin),
         held_out=prepared.held_out,
         calibration=training[np.sort(chosen)],
         known={name: statistic.astype(np.float32) for name, statistic in known.items()},
@@ -99,10 +122,12 @@ def train(recording: Recording, settings: Settings, folder: Path, *, progress: P
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """A view, the model that was trained for it, and how."""
+    """A view, the model that was trained for it, how, and what is to be told of it."""
 
     view: View
     fitted: fitting.Fitted
+    notes: tuple[str, ...]
+    gain: Gain | None = None
 
 
 def _view(name: str, training: WindowSet) -> View:
@@ -128,7 +153,7 @@ def _trained(
         channels=targets[0].shape[2],
         family=family,
         latent=settings.model.latent,
-        width=_FEATURES_WIDTH if view.name == "features" else _WIDTH,
+        width=models.width(view.name),
         modes=training.conditions.shape[1],
     )
     fitted = fitting.fit(
@@ -140,11 +165,40 @@ def _trained(
         batch_size=settings.training.batch_size,
         seed=settings.training.seed,
         progress=progress,
+        masked=settings.training.masked,
         per_step_variance=view.input == "features",
     )
+    return _Trained(_learned(view, fitted), fitted, _fit_notes(view.name, fitted))
+
+
+def _tuned(
+    view: View,
+    origin: Origin,
+    settings: Settings,
+    training: WindowSet,
+    held_out: WindowSet,
+    progress: fitting.Progress,
+) -> _Trained:
+    start = origin.model(view.name)
+    fitted, after = fitting.tune(
+        start.vae,
+        *(_targets(view, windows) for windows in (training, held_out)),
+        conditions=(training.conditions, held_out.conditions),
+        beta=start.beta,
+        epochs=settings.training.epochs,
+        batch_size=settings.training.batch_size,
+        seed=settings.training.seed,
+        progress=progress,
+        masked=settings.training.masked,
+        per_step_variance=view.input == "features",
+    )
+    gain = Gain(before=fitted.history[0][1], after=after)
+    return _Trained(_learned(view, fitted), fitted, (*_fit_notes(view.name, fitted), gain.told(view.name)), gain)
+
+
+def _learned(view: View, fitted: fitting.Fitted) -> View:
     floor = WINDOW_VARIANCE_FLOOR if view.input == "window" else 0.0
-    learned = msgspec.structs.replace(view, variance=to_rows(np.maximum(fitted.variance, floor)))
-    return _Trained(learned, fitted)
+    return msgspec.structs.replace(view, variance=to_rows(np.maximum(fitted.variance, floor)))
 
 
 def _features_view(training: WindowSet, variance: Rows) -> View:
@@ -173,9 +227,11 @@ def _record(
     terms: Sequence[Term],
     trained: Mapping[str, _Trained],
     found: shift.Shift,
+    origin: Origin | None,
 ) -> RunRecord:
     centre, scale = prepared.scaler.centre, prepared.scaler.scale
-    notes = [*recording.notes, *prepared.notes, *(n for name, t in trained.items() for n in _fit_notes(name, t.fitted))]
+    start = [] if origin is None else [f"fine-tuned from {origin.told}"]
+    notes = [*recording.notes, *start, *prepared.notes, *(note for one in trained.values() for note in one.notes)]
     return RunRecord(
         format=FORMAT,
         created=_now(),
@@ -213,12 +269,12 @@ def _fit(trained: _Trained) -> Fit:
     )
 
 
-def _fit_notes(name: str, fitted: fitting.Fitted) -> list[str]:
+def _fit_notes(name: str, fitted: fitting.Fitted) -> tuple[str, ...]:
     if not fitted.active_units:
-        return [f"view {name}: no latent unit carries information even with beta {fitted.beta:g}: train longer"]
+        return (f"view {name}: no latent unit carries information even with beta {fitted.beta:g}: train longer",)
     if fitted.retries:
-        return [f"view {name}: every latent unit fell silent, so it was trained again with beta {fitted.beta:g}"]
-    return []
+        return (f"view {name}: every latent unit fell silent, so it was trained again with beta {fitted.beta:g}",)
+    return ()
 
 
 def _floats(values: FloatArray) -> list[float]:

@@ -1,0 +1,82 @@
+"""Weights read back out of TFLite files: exact from float32, within half a quantization step from int8."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_vae_converters import tflite
+from edge_vae_train.models import Architecture, VariationalAutoencoder, build, scoring_graph
+from edge_vae_train.tflite_weights import Weights, read_weights, set_weights
+
+pytestmark = pytest.mark.keras
+
+
+def architecture(family: str, modes: int = 0, channels: int = 2) -> Architecture:
+    return Architecture(13, channels, family=family, latent=3, width=8, modes=modes)
+
+
+def trained(a: Architecture) -> VariationalAutoencoder:
+    """A model with biases too: those of a fresh one are zero."""
+    vae, generator = build(a), np.random.default_rng(0)
+    for model in (vae.encoder, vae.decoder):
+        model.set_weights([generator.normal(size=w.shape) * 0.3 for w in model.get_weights()])
+    return vae
+
+
+def converted(vae: VariationalAutoencoder, precision: str) -> bytes:
+    a, generator = vae.architecture, np.random.default_rng(1)
+    windows = generator.normal(size=(20, a.length, a.channels)).astype(np.float32)
+    conditions = np.eye(max(a.modes, 1), dtype=np.float32)[generator.integers(0, max(a.modes, 1), 20)]
+    given = [windows, conditions] if a.modes else [windows]
+    return tflite.convert(scoring_graph(vae), precision=precision, representative=given).model
+
+
+def weights_of(vae: VariationalAutoencoder) -> Weights:
+    parts = {"encoder": vae.encoder, "decoder": vae.decoder}
+    return {(part, la.name): tuple(la.get_weights()) for part, m in parts.items() for la in m.layers if la.weights}
+
+
+@pytest.mark.parametrize(
+    ("family", "modes", "channels"), [("conv", 0, 1), ("conv", 2, 2), ("dense", 0, 2), ("tcn", 0, 2)]
+)
+def test_weights_come_back_from_files_of_either_precision(family: str, modes: int, channels: int) -> None:
+    vae = trained(architecture(family, modes, channels))
+    expected = weights_of(vae)
+    exact, coarse = (read_weights(converted(vae, precision)) for precision in ("float32", "int8"))
+    assert exact.keys() == coarse.keys() == expected.keys()
+    for layer, (kernel, bias) in expected.items():
+        np.testing.assert_array_equal(exact[layer][0], kernel)
+        np.testing.assert_array_equal(exact[layer][1], bias)
+        step = np.abs(kernel).max() / 127
+        np.testing.assert_allclose(coarse[layer][0], kernel, atol=0.51 * step)
+        np.testing.assert_allclose(coarse[layer][1], bias, atol=5e-3)
+
+
+def test_a_family_whose_layers_the_converter_merges_is_told() -> None:
+    with pytest.raises(
+        ValueError, match="expected a bias of layer posterior_mean of the encoder, received one that is"
+    ):
+        read_weights(converted(trained(architecture("hvae")), "float32"))
+
+
+def test_a_fresh_model_with_the_weights_is_the_trained_one() -> None:
+    vae, fresh = trained(architecture("conv")), build(architecture("conv"))
+    set_weights(fresh, read_weights(converted(vae, "float32")))
+    windows = np.random.default_rng(2).normal(size=(5, 13, 2)).astype(np.float32)
+    for name, output in scoring_graph(vae)(windows).items():
+        np.testing.assert_array_equal(np.asarray(scoring_graph(fresh)(windows)[name]), np.asarray(output))
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (Architecture(13, 2, latent=4, width=8), "layer seed of the decoder"),
+        (architecture("dense"), "received none"),
+        (architecture("tcn"), "received none"),
+    ],
+)
+def test_weights_of_another_model_are_refused(other: Architecture, says: str) -> None:
+    weights = weights_of(trained(architecture("conv")))
+    with pytest.raises(ValueError, match=f"expected the weights .*{says}"):
+        set_weights(build(other), weights)

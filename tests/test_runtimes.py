@@ -24,7 +24,8 @@ from edge_vae.detector import load
 from edge_vae.runtime import runtime_name
 
 bundle = Bundle.read(Path(sys.argv[1]))
-scores = load(bundle, path=sys.argv[1])(bundle.golden["windows"].astype("float64"))[0].score
+golden = bundle.golden
+scores = load(bundle, path=sys.argv[1])(golden["windows"].astype("float64"), golden["conditions"])[0].score
 print(json.dumps({"runtime": runtime_name(), "scores": scores.tolist(), "loaded": sorted(sys.modules)}))
 """
 EXAMINE = """

@@ -124,10 +124,10 @@ def test_another_models_bytes_are_refused(bundle: Bundle, view: str) -> None:
 
 
 def test_a_model_for_other_windows_is_refused(bundle: Bundle) -> None:
-    manifest = msgspec.structs.replace(bundle.manifest, window=WindowShape(16, 4))
+    manifest = msgspec.structs.replace(bundle.manifest, window=WindowShape(48, 4))
     with pytest.raises(
         BundleError,
-        match=r"rig\.evb: .*expected \(16, 7\) in view window, and 0 conditions, "
+        match=r"rig\.evb: .*expected \(48, 7\) in view window, and 0 conditions, "
         r"received a model of \(32, 7\) and 0 conditions",
     ):
         load(changed(bundle, manifest=manifest), path="rig.evb")

@@ -130,7 +130,7 @@ def test_an_interruption_ends_it_with_one_line(tmp_path: Path, rig: Path) -> Non
         told = next(line for line in process.stderr if line.startswith("window: epoch 1/"))
         process.send_signal(signal.SIGINT)
         rest = [line for line in process.stderr.read().splitlines() if line and ": epoch " not in line]
-        assert process.wait(DEADLINE_S) == 130, told
+        assert process.wait(DEADLINE_S) == 130, [told, *rest]
     assert rest == ["interrupted"]
 
 

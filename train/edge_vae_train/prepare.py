@@ -281,16 +281,23 @@ def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int) -> 
 def _last_block_held_out(
     sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, size: int
 ) -> tuple[WindowSet, tuple[WindowSet, ...]]:
-    """The split of little data: the end of the last session is held out, at most half of what it has to be scored."""
-    scorable = [i for i, (_, scored) in enumerate(sessions) if scored.any()]
-    if sum(int(scored.sum()) for _, scored in sessions) < 2 * (gap + 1):
-        return WindowSet.joined([w for w, _ in sessions]), ()
-    last = scorable[-1]
-    windows, scored = sessions[last]
-    rows = np.flatnonzero(scored)
-    at = int(rows[-max(1, min(size, len(rows) if len(scorable) > 1 else len(rows) // 2)) :][0])
-    others = [w for i, (w, _) in enumerate(sessions) if i != last]
-    return WindowSet.joined([*others, windows[: max(at - gap, 0)]]), (windows[at:],)
+    """The split of little data: the last `size` windows that the device would score are held out, a block a session.
+
+    At most half of them, so that something is left to train on.
+    """
+    total = sum(int(scored.sum()) for _, scored in sessions)
+    if total < 2 * (gap + 1):
+        return WindowSet.joined([windows for windows, _ in sessions]), ()
+    missing = min(size, total // 2)
+    training, held_out = [], []
+    for windows, scored in reversed(sessions):
+        at = np.flatnonzero(scored)[-missing:] if missing else np.empty(0, np.intp)
+        missing -= len(at)
+        if len(at):
+            held_out.append(windows[int(at[0]) :])
+            windows = windows[: max(int(at[0]) - gap, 0)]
+        training.append(windows)
+    return WindowSet.joined(training[::-1]), tuple(held_out[::-1])
 
 
 def _too_short(recording: Recording, length: int, baseline: int) -> TrainingError:

@@ -81,7 +81,7 @@ def correlation_break(part: FloatArray, severity: float, generator: np.random.Ge
 
 def oscillation(part: FloatArray, severity: float, generator: np.random.Generator) -> FloatArray:
     """A sine of amplitude `severity` and a random frequency up to a quarter of the sampling rate comes on top."""
-    frequency = generator.uniform(1.0 / len(part), 0.25)
+    frequency = generator.uniform(min(1.0 / len(part), 0.25), 0.25)
     phase = generator.uniform(0.0, 2.0 * np.pi, part.shape[1])
     return np.asarray(part + severity * np.sin(2.0 * np.pi * frequency * np.arange(len(part))[:, None] + phase))
 

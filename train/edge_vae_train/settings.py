@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 USUAL_TERMS = ("window.max", "features.nll", "z")
-"""Three views of a window: no single one won on every data set, together they did (docs/quality.md)."""
+"""Three views of a window: no single one won on every data set, together they did (docs/decisions/0010)."""
 BASELINE_TERMS = ("window.nll",)
 """Terms where each session is re-centred on its first samples: what drifts from there is normal, and `z`, features and
 components, which know exact levels, take it for a fault (SKAB: with `z` besides, the ROC-AUC is the same to 0.003, but

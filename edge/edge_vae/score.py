@@ -244,7 +244,7 @@ def fit_terms(
     fitted, statistics = [], []
     for draft in drafts:
         term = _with_numbers(draft, seen)
-        statistic = known[term.name] if term.name in known else _values(term, windows, seen)[0]
+        statistic = known[term.name] if term.name in known else statistic_of(term, windows, seen)
         fitted.append(msgspec.structs.replace(term, tail=Tail.fit(statistic, overlap=overlap)))
         statistics.append(statistic)
     surprises = [term.tail(statistic) for term, statistic in zip(fitted, statistics, strict=True)]
@@ -286,7 +286,7 @@ def _values(term: Term, windows: FloatArray, seen: Mapping[str, Seen]) -> Values
 
 
 def fuse(terms: Sequence[Term], windows: FloatArray, seen: Mapping[str, Seen]) -> Scores:
-    """The sum of -log p over the terms: scaled windows (windows, length, channels) and what the views made of them."""
+    """The sum over the terms: scaled windows (windows, length, channels) and what the views made of them."""
     surprises = np.zeros((len(windows), len(terms)))
     weighted = np.full((len(windows), windows.shape[2]), _TINY)
     for i, term in enumerate(terms):

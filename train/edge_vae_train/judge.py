@@ -15,9 +15,9 @@ from edge_vae.explain import Explanation
 from edge_vae.principal import PrincipalRuntime
 from edge_vae.runtime import Runtime
 from edge_vae.sample import FloatArray
-from edge_vae.score import Term, fit_terms, fuse
+from edge_vae.score import Term, fit_terms, fuse, statistic_of
 from edge_vae.threshold import Threshold
-from edge_vae.view import LIMIT_SIGMA, Seen, see
+from edge_vae.view import Seen, see
 from edge_vae_train.calibrate import fit_threshold
 from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.prepare import WindowSet
@@ -108,7 +108,7 @@ def manifest(run: Run, judged: Judge, *, name: str) -> Manifest:
 
 def mean_absolute_z(windows: FloatArray) -> FloatArray:
     """The mean |z| of each scaled window (windows, length, channels): the detector without a model."""
-    return np.asarray(np.abs(np.clip(windows, -LIMIT_SIGMA, LIMIT_SIGMA)).mean(axis=(1, 2)))
+    return statistic_of(Term("z"), windows, {})
 
 
 def reference_thresholds(run: Run, false_alarms_per_day: float) -> dict[str, NDArray[np.float32]]:

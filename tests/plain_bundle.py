@@ -48,7 +48,8 @@ def plain_manifest(**changes: Any) -> Manifest:
 def plain_bundle(**changes: Any) -> Bundle:
     """A whole bundle around it."""
     manifest = plain_manifest(**changes)
-    windows, conditions = np.ones((1, manifest.window.length, 1), np.float32), np.zeros((1, 0), np.float32)
+    windows = np.ones((1, manifest.window.length, 1), np.float32)
+    conditions = np.zeros((1, manifest.conditions), np.float32)
     score = Detector(manifest, {})(windows.astype(np.float64), conditions)[0].score.astype(np.float32)
     return Bundle(manifest, {}, {"windows": windows, "conditions": conditions, "score": score}, {})
 

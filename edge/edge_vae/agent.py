@@ -30,17 +30,17 @@ from edge_vae.connection import connection
 from edge_vae.detector import load
 from edge_vae.errors import BundleError, ConfigError
 from edge_vae.event import Model, Status, encode, notice
+from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
-from edge_vae.pipeline import Pipeline
+from edge_vae.pipeline import Learned, Pipeline
 from edge_vae.publish.delivery import Delivery
 from edge_vae.publish.mqtt import MqttLink, MqttSettings
 from edge_vae.sources import open_source
 from edge_vae.stamp import Stamper
-from edge_vae.tail_file import TailFile
 from edge_vae.topics import Topics
 from edge_vae.worker import Worker
 
-__all__ = ["Agent", "run"]
+__all__ = ["Agent", "assemble", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +89,11 @@ class Agent:
         self._stop = threading.Event()
         self._workers = [
             Worker(
-                pipeline, model, core, source=open_source(pipeline.source, mqtt=mqtt), tail_file=tail_file,
+                pipeline, model, core, source=open_source(pipeline.source, mqtt=mqtt), learned_file=learned_file,
                 topics=topics, outbox=self._outbox, stamper=self._stamper, delivery=self._delivery, stop=self._stop,
                 once=once,
             )
-            for pipeline, model, core, tail_file in loaded
+            for pipeline, model, core, learned_file in loaded
         ]  # fmt: skip
         wanted = not once and any("command" in pipeline.baseline.on for pipeline in config.pipelines)
         self._commands = self._command_link(topics, settings) if wanted else None
@@ -166,26 +166,35 @@ class Agent:
         return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, stamp=self._stamper()))
 
 
-def _loaded(pipeline: PipelineConfig, state_dir: Path) -> tuple[Model, Pipeline, TailFile]:
-    bundle = Bundle.read(pipeline.bundle)
-    detector = load(bundle, path=str(pipeline.bundle))
-    described, adapts = bundle.manifest, pipeline.threshold.adapt
-    model = Model(name=described.name, version=described.version, sha256=bundle.sha256)
-    tail_file = TailFile(state_dir, asset=pipeline.asset, bundle=model.sha256)
+def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None = None) -> Pipeline:
+    """The pipeline that a configuration describes, with its bundle and what was learned before.
+
+    Raises:
+        InferenceError: The bundle's models do not run here.
+        BundleError: The bundle does not score here as it should, or has no threshold that can adapt and is to.
+    """
+    detector = load(bundle, path=str(config.bundle))
     try:
-        core = Pipeline(
+        return Pipeline(
             detector,
-            rules=_rules(described.alarm, pipeline.alarm),
-            baseline=pipeline.baseline.samples,
-            drift_hours=pipeline.drift.hours if pipeline.drift.detect else None,
-            adapt_limit=pipeline.threshold.limit if adapts else None,
-            tail=tail_file.load() if adapts else None,
+            rules=_rules(bundle.manifest.alarm, config.alarm),
+            baseline=config.baseline.samples,
+            drift_hours=config.drift.hours if config.drift.detect else None,
+            adapt_limit=config.threshold.limit if config.threshold.adapt else None,
+            learned=learned,
         )
     except ValueError as error:
-        what = f"{pipeline.bundle}: a threshold that cannot adapt: {error}"
+        what = f"{config.bundle}: a threshold that cannot adapt: {error}"
         action = "Leave adapt = true under [pipeline.threshold] out, or convert with fewer false alarms a day."
         raise BundleError(what, action=action) from error
-    return model, core, tail_file
+
+
+def _loaded(config: PipelineConfig, state_dir: Path) -> tuple[Model, Pipeline, LearnedFile]:
+    bundle = Bundle.read(config.bundle)
+    manifest = bundle.manifest
+    model = Model(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
+    learned_file = LearnedFile(state_dir, asset=config.asset, bundle=model.sha256, channels=len(manifest.channels))
+    return model, assemble(config, bundle, learned=learned_file.load()), learned_file
 
 
 def _rules(defaults: AlarmRules, wished: AlarmConfig) -> AlarmRules:

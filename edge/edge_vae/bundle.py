@@ -56,6 +56,8 @@ _MODEL_SUFFIX = ".tflite"
 
 PCA_VIEW = "pca"
 """The view whose model is no TFLite file, but arrays of the bundle's reference."""
+_FLOAT32_ROUNDING = 2.0**-24
+"""Part of a number by which it changes at most when a float32 holds it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first time a ZIP can tell."""
 
@@ -109,9 +111,19 @@ class Modes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(msg)
 
     def find(self, values: FloatArray) -> NDArray[np.intp]:
-        """Number of the mode of each sample (samples, columns), -1 where it is none of the known ones."""
-        same = np.isclose(values[:, None, :], np.array(self.values)[None], rtol=1e-6, atol=1e-9).all(axis=2)
-        return np.where(same.any(axis=1), same.argmax(axis=1), -1)
+        """Number of the mode of each sample (samples, columns), -1 where it is none of the known ones.
+
+        Whole numbers are codes, and equal or not. Fractions are set points, and may have passed through a float32, as
+        a PLC's REAL is one: 0.1 and 0.100000001 are the same, unless both are known.
+        """
+        given, known = values[:, None, :], np.array(self.values)[None]
+        exact = given == known
+        with np.errstate(invalid="ignore"):  # an infinite reading less an infinite one
+            rounded = np.abs(given - known) <= _FLOAT32_ROUNDING * np.abs(known)
+        same = exact | (rounded & (np.floor(given) != given) & (np.floor(known) != known))
+        # An exact match counts twice, so that it comes before one by rounding.
+        matches = same.all(axis=2) * (1 + exact.all(axis=2))
+        return np.where(matches.any(axis=1), matches.argmax(axis=1), -1)
 
     def scaler(self, mode: int) -> Scaler:
         """The scaler of a mode."""
@@ -187,7 +199,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             msg = "expected channels, a positive rate and clip, and a baseline of at least 0"
             raise ValueError(msg)
         wanted = {view_of(term.name) for term in self.score} - {None}
-        if not self.score or wanted != {view.name for view in self.views}:
+        if not self.score or sorted(map(str, wanted)) != sorted(view.name for view in self.views):
             msg = f"expected score terms, and the views that they look at: {', '.join(sorted(map(str, wanted)))}"
             raise ValueError(msg)
         self._expect_fitting_views()
@@ -209,14 +221,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if any(len(row) != self.conditions for row in view.conditions):
                 msg = f"expected {self.conditions} conditions in view {view.name!r}"
                 raise ValueError(msg)
-        if self.explanation.method == "normalised" and not 0 < len(self.views) == len(self.explanation.centre):
-            msg = f"expected a row for each of {len(self.views)} views to explain by, and at least one view"
+        if self.explanation.method == "surprise" and len(self.score) != len(self.explanation.centre):
+            msg = f"expected a row for each of {len(self.score)} score terms to explain by"
             raise ValueError(msg)
 
     def _expect_fitting_tables(self) -> None:
         tables = [table for view in self.views for table in (view.centre, view.scale, view.variance)]
         tables += [self.modes.centre, self.modes.scale] if self.modes else []
-        tables += [self.explanation.centre, self.explanation.spread]
+        explanation = self.explanation
+        tables += [explanation.centre, explanation.spread, explanation.means, explanation.precision]
         if any(len(row) != len(self.channels) for table in tables for row in table):
             msg = f"expected tables with a column for each of the {len(self.channels)} channels"
             raise ValueError(msg)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 COMMANDS = ("rebaseline",)
 """What an asset can be told."""
 MAX_REQUEST_BYTES = 4096
+_SHOWN_BYTES = 60
+"""Enough of a wrong request to see which one it was."""
 MAX_WAITING = 16
 """Orders that may wait for one pipeline, which takes what there is twice a second."""
 MAX_REMEMBERED = 64
@@ -158,7 +160,12 @@ def _read(payload: bytes) -> tuple[str | None, str]:
     try:
         return msgspec.json.decode(payload, type=Request).id, ""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return _only_id(payload), f'expected {{"id": "..."}}: {error}'
+        return _only_id(payload), f'expected {{"id": "..."}}, received {_shown(payload)}: {error}'
+
+
+def _shown(payload: bytes) -> str:
+    """The beginning of a payload, in quotes and without control characters."""
+    return repr(payload[:_SHOWN_BYTES].decode(errors="replace")) if payload else "nothing"
 
 
 class _AnyRequest(msgspec.Struct, frozen=True):

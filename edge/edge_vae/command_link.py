@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from typing import Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -16,9 +16,6 @@ __all__ = ["CommandLink", "Take"]
 
 log = logging.getLogger(__name__)
 
-MAX_ANSWERS = 64
-"""Answers that may wait for a slow broker; whoever misses one asks again with the same id."""
-
 
 class Take(Protocol):
     """Takes a command in; called in the connection's thread."""
@@ -28,7 +25,7 @@ class Take(Protocol):
         ...
 
 
-class CommandLink(Subscription):
+class CommandLink:
     """A connection of its own beside the publisher's, for as long as it is wanted.
 
     So whatever commands do to a connection (a broker that parts from a client that subscribes or answers where it may
@@ -44,23 +41,27 @@ class CommandLink(Subscription):
     """
 
     def __init__(self, topic: str, settings: MqttSettings, *, take: Take) -> None:
-        self._take, self._refused_before = take, False
-        super().__init__(topic, settings, on_message=_heard_without_topic, on_refused=self._refused)
+        self._topic, self._take, self._refused_before = topic, take, False
+        self._subscription = Subscription(
+            topic, settings, name="commands", on_message=self._on_message, on_refused=self._on_refused
+        )
 
-    def _new_client(self) -> paho.Client:
-        client = super()._new_client()
-        client.max_queued_messages_set(MAX_ANSWERS)
-        client.on_message = self._on_command
-        return client
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._subscription.start()
 
-    def _on_command(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+    def stop(self) -> None:
+        """Part from the broker, for good."""
+        self._subscription.stop()
+
+    def _on_message(self, client: paho.Client, message: paho.MQTTMessage) -> None:
         try:
             topic = message.topic
         except UnicodeDecodeError:  # of a topic that is no text, so that it names no asset
             return
         self._take(topic, bytes(message.payload), retained=message.retain, send=_sender(client))
 
-    def _refused(self, reason: str) -> None:
+    def _on_refused(self, reason: str) -> None:
         level = logging.DEBUG if self._refused_before else logging.WARNING
         log.log(level, "commands not heard, subscription refused: topic=%s reason=%s", self._topic, reason)
         self._refused_before = True
@@ -73,7 +74,3 @@ def _sender(client: paho.Client) -> Send:
             log.warning("answer not sent topic=%r reason=%s", topic, paho.error_string(code))
 
     return send
-
-
-def _heard_without_topic(_payload: bytes, _retained: bool) -> None:  # noqa: FBT001 (the signature that Subscription calls)
-    """Never called: the client's messages go to `_on_command`, which needs their topics."""

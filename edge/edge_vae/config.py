@@ -48,6 +48,8 @@ MIN_OUTBOX_BYTES = 64 * 2**10
 DEFAULT_QUEUED_ROWS = 100_000
 DEFAULT_LIMIT = 0.5
 """Half of the bundle's threshold: beyond that the machine is another one, and wants another bundle."""
+MAX_DRIFT_HOURS = 8760.0
+"""A year: whatever takes longer comes with the seasons."""
 MAX_DELAY_WINDOWS = 1000
 EXPECTED_DELAY = f"[k, n] with 1 <= k <= n <= {MAX_DELAY_WINDOWS}, for k of the last n windows"
 MIN_BASELINE_SAMPLES = 2
@@ -193,7 +195,9 @@ class BaselineConfig(Table, frozen=True, kw_only=True):
     def mistakes(self) -> Iterator[Mistake]:
         """The threshold of a bundle with a baseline was fitted on sessions that had learned theirs."""
         if "start" not in self.on:
-            yield ("on",), f'expected "start" among them, received {list(self.on)}'
+            yield ("on",), f'expected "start" among them, received {toml_text.literal(self.on)}'
+        if len(set(self.on)) < len(self.on):
+            yield ("on",), f"expected each of them once, received {toml_text.literal(self.on)}"
 
 
 class ThresholdConfig(Table, frozen=True, kw_only=True):
@@ -207,12 +211,22 @@ class ThresholdConfig(Table, frozen=True, kw_only=True):
     adapt: bool = False
     limit: Annotated[float, Meta(gt=0, lt=1)] = DEFAULT_LIMIT
 
+    def mistakes(self) -> Iterator[Mistake]:
+        """A limit of what does not happen was meant otherwise."""
+        if not self.adapt and self.limit != DEFAULT_LIMIT:
+            yield ("limit",), "expected adapt = true beside a limit, received adapt = false"
+
 
 class DriftConfig(Table, frozen=True, kw_only=True):
     """Whether a slow change of normal operation is told, and after how many hours of it."""
 
     detect: bool = True
-    hours: Annotated[float, Meta(gt=0)] = DEFAULT_HOURS
+    hours: Annotated[float, Meta(gt=0, le=MAX_DRIFT_HOURS)] = DEFAULT_HOURS
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """Hours of what is not looked for were meant otherwise."""
+        if not self.detect and self.hours != DEFAULT_HOURS:
+            yield ("hours",), "expected detect = true beside hours, received detect = false"
 
 
 class AlarmConfig(Table, frozen=True, kw_only=True):

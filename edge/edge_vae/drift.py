@@ -8,13 +8,13 @@ windows since the sum last was zero are those that have drifted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
-import numpy as np
+import msgspec
 
 from edge_vae.sample import FloatArray
 
-__all__ = ["DEFAULT_HOURS", "DriftTest", "Drifted"]
+__all__ = ["DEFAULT_HOURS", "DriftState", "DriftTest", "Drifted"]
 
 DEFAULT_HOURS = 24.0
 """A day: what comes and goes within every day is no drift."""
@@ -26,27 +26,50 @@ LEAST_WINDOWS = 100
 """A share of fewer windows, which overlap besides, says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drifted:
+class Drifted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The windows that have drifted, taken together.
 
     Attributes:
         windows: How many.
         score: Their mean score.
-        shares: (channels,) mean shares.
-        values: (channels,) means of what was measured, in sensor units.
-        expected: (channels,) means of what was expected, in sensor units.
-        start_s: Time of the first sample of the first of them, seconds since 1970; NaN without time.
+        shares: Mean share of each channel.
+        values: Mean of what was measured of each channel, in sensor units.
+        expected: Mean of what was expected of each channel, in sensor units.
+        start_s: Time of the first sample of the first of them, seconds since 1970; None without time.
         end_s: Time of the last sample of the last of them.
     """
 
     windows: int
     score: float
-    shares: FloatArray
-    values: FloatArray
-    expected: FloatArray
-    start_s: float
-    end_s: float
+    shares: tuple[float, ...]
+    values: tuple[float, ...]
+    expected: tuple[float, ...]
+    start_s: float | None
+    end_s: float | None
+
+    def __post_init__(self) -> None:
+        if self.windows < 1 or not len(self.shares) == len(self.values) == len(self.expected):
+            msg = f"expected windows, and a share, a value and an expected one of each channel, received {self}"
+            raise ValueError(msg)
+
+
+class DriftState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a test stands.
+
+    Attributes:
+        active: Whether drift has begun and not ended.
+        sum: Of the windows' evidence, at least 0.
+        drifted: The windows since the sum was zero, until they are told.
+    """
+
+    active: bool = False
+    sum: float = 0.0
+    drifted: Drifted | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.sum) and self.sum >= 0):
+            msg = f"expected a finite sum of at least 0, received {self.sum}"
+            raise ValueError(msg)
 
 
 class DriftTest:
@@ -59,20 +82,24 @@ class DriftTest:
         hours: A share of `DRIFTED_SHARE` is drift after so many hours of windows, `LEAST_WINDOWS` windows at least; a
             larger share is drift sooner.
         stride_s: Seconds from one window to the next.
+        state: Where an earlier test stood.
     """
 
-    def __init__(self, *, start: float, hours: float, stride_s: float) -> None:
+    def __init__(self, *, start: float, hours: float, stride_s: float, state: DriftState | None = None) -> None:
         self._start = start
         windows = max(hours * 3600.0 / stride_s, LEAST_WINDOWS)
         self._limit = (DRIFTED_SHARE - REFERENCE_SHARE) * windows
-        self.restart()
+        self.state = state or DriftState()
+        """Where it stands."""
+
+    @property
+    def active(self) -> bool:
+        """Whether drift has begun and not ended."""
+        return self.state.active
 
     def restart(self) -> None:
         """Forget everything: what is normal has been set anew."""
-        self.active = False
-        """Whether drift has begun and not ended."""
-        self._sum = 0.0
-        self._drifted: Drifted | None = None
+        self.state = DriftState()
 
     def push(
         self,
@@ -85,28 +112,33 @@ class DriftTest:
         end_s: float,
     ) -> Drifted | None:
         """What has drifted if drift begins with this window, else None. Arrays are (channels,)."""
-        self._sum += (score > self._start) - REFERENCE_SHARE
-        if self._sum <= 0:
+        evidence = self.state.sum + (score > self._start) - REFERENCE_SHARE
+        if evidence <= 0:
             self.restart()
             return None
         if self.active:
-            self._sum = min(self._sum, self._limit)
+            self.state = DriftState(active=True, sum=min(evidence, self._limit))
             return None
-        new = Drifted(1, score, shares, values, expected, start_s, end_s)
-        self._drifted = new if self._drifted is None else _joined(self._drifted, new)
-        if self._sum < self._limit:
+        new = Drifted(
+            1, score, tuple(shares.tolist()), tuple(values.tolist()), tuple(expected.tolist()),
+            start_s if math.isfinite(start_s) else None, end_s if math.isfinite(end_s) else None,
+        )  # fmt: skip
+        drifted = _joined(self.state.drifted, new)
+        if evidence < self._limit:
+            self.state = DriftState(sum=evidence, drifted=drifted)
             return None
-        self.active = True
-        told, self._drifted = self._drifted, None
-        return told
+        self.state = DriftState(active=True, sum=evidence)
+        return drifted
 
 
-def _joined(old: Drifted, new: Drifted) -> Drifted:
+def _joined(old: Drifted | None, new: Drifted) -> Drifted:
     """Running means: a sum over weeks of large readings could grow beyond what a number holds."""
+    if old is None:
+        return new
     windows = old.windows + 1
-    weights = np.array([old.windows / windows, 1.0 / windows])
-    score, shares, values, expected = (
-        weights[0] * getattr(old, name) + weights[1] * getattr(new, name)
-        for name in ("score", "shares", "values", "expected")
+    before, now = old.windows / windows, 1.0 / windows
+    shares, values, expected = (
+        tuple(before * a + now * b for a, b in zip(getattr(old, name), getattr(new, name), strict=True))
+        for name in ("shares", "values", "expected")
     )
-    return Drifted(windows, float(score), shares, values, expected, old.start_s, new.end_s)
+    return Drifted(windows, before * old.score + now * new.score, shares, values, expected, old.start_s, new.end_s)

@@ -6,10 +6,10 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 
+from edge_vae.agent import assemble
 from edge_vae.bundle import Bundle
 from edge_vae.config import AgentConfig, PipelineConfig
 from edge_vae.connection import connection
-from edge_vae.detector import load
 from edge_vae.errors import BrokerError, SourceError
 from edge_vae.publish import Lost, Opened, Will
 from edge_vae.publish.mqtt import MqttLink
@@ -30,17 +30,16 @@ def try_online(config: AgentConfig) -> Iterator[str]:
     _reach(config)  # first: a source may be at the same broker, and would wait for it
     yield f"broker {config.mqtt.host}:{config.mqtt.port} reached"
     for pipeline in config.pipelines:
-        bundle = Bundle.read(pipeline.bundle)
-        load(bundle, path=str(pipeline.bundle))
+        core = assemble(pipeline, Bundle.read(pipeline.bundle))
         yield f"{pipeline.asset}: bundle {pipeline.bundle} scores its golden windows"
-        _open(config, pipeline, bundle.manifest.channel_names)
+        _open(config, pipeline, core.columns)
         yield f"{pipeline.asset}: source opened"
 
 
-def _open(config: AgentConfig, pipeline: PipelineConfig, channels: Sequence[str]) -> None:
+def _open(config: AgentConfig, pipeline: PipelineConfig, columns: Sequence[str]) -> None:
     source = open_source(pipeline.source, mqtt=config.mqtt)
     try:
-        source.open(channels)
+        source.open(columns)
         if isinstance(source, MqttSource) and not source.wait_subscribed(TIMEOUT_S):
             source.read(0.0)  # raises where the broker has said why
             what = f"{pipeline.asset}: the source's broker"

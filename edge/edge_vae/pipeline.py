@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from edge_vae.adapt import Adaptation, TailState
 from edge_vae.alarm import Alarm, AlarmRules, Change
 from edge_vae.detector import Explainer
-from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftTest
+from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftState, DriftTest
 from edge_vae.event import AssetState, Channel
 from edge_vae.sample import Block, FloatArray
 from edge_vae.stream import Scored, Stream, UnknownMode
 
-__all__ = ["Drift", "Pipeline", "Strange", "Turn"]
+__all__ = ["Drift", "Learned", "Pipeline", "Strange", "Turn"]
 
 PIECE_BYTES = 1 << 16
 """So much memory may the windows take that are scored together: more at once are no faster (measured)."""
@@ -87,6 +89,25 @@ class Strange:
     arrived_ns: int
 
 
+class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a pipeline has learned of its machine, to be kept over a restart.
+
+    Attributes:
+        tail: Of the tail that the threshold follows, if it does.
+        drift: Of drift that may have begun, if it is looked for.
+    """
+
+    tail: TailState = TailState()
+    drift: DriftState = DriftState()
+
+    def expect_channels(self, channels: int) -> None:
+        """Raise ValueError if this is about another number of channels."""
+        drifted = self.drift.drifted
+        if drifted and len(drifted.shares) != channels:
+            msg = f"expected means of {channels} channels, received {len(drifted.shares)}"
+            raise ValueError(msg)
+
+
 class Pipeline:
     """Turns the samples of one asset into alarm changes.
 
@@ -99,7 +120,7 @@ class Pipeline:
         baseline: Samples that each session is learned from; by default what the bundle says.
         drift_hours: Hours of windows after which drift is told, see `DriftTest`; None: drift is not looked for.
         adapt_limit: Part of the bundle's threshold by which it may move, see `Adaptation`; None: it stays.
-        tail: What the threshold has learned before.
+        learned: What was learned before.
 
     Raises:
         ValueError: The threshold is to move, and is none that can.
@@ -113,7 +134,7 @@ class Pipeline:
         baseline: int | None = None,
         drift_hours: float | None = DEFAULT_HOURS,
         adapt_limit: float | None = None,
-        tail: TailState | None = None,
+        learned: Learned | None = None,
     ) -> None:
         manifest = detector.manifest
         self.channel_names, self.columns = manifest.channel_names, manifest.source_columns
@@ -121,13 +142,18 @@ class Pipeline:
         self._mode_columns = self.columns[len(self.channel_names) :]
         self._baseline_samples = manifest.baseline if baseline is None else baseline
         window, threshold, stride_s = manifest.window, manifest.threshold, manifest.window.stride * manifest.period_s
-        self._alarm = Alarm(rules, threshold=threshold.value)
+        self._length, self._alarm = window.length, Alarm(rules, threshold=threshold.value)
         overlap = -(-window.length // window.stride)
         self._hold_off, self._quiet = HOLD_OFF * overlap, HOLD_OFF * overlap
-        self._drift = DriftTest(start=threshold.start, hours=drift_hours, stride_s=stride_s) if drift_hours else None
+        before = learned or Learned()
+        self._drift: DriftTest | None = None
+        if drift_hours is not None:
+            self._drift = DriftTest(start=threshold.start, hours=drift_hours, stride_s=stride_s, state=before.drift)
         self._adaptation: Adaptation | None = None
         if adapt_limit is not None:
-            self._adaptation = Adaptation(threshold, limit=adapt_limit, stride_s=stride_s, overlap=overlap, state=tail)
+            self._adaptation = Adaptation(
+                threshold, limit=adapt_limit, stride_s=stride_s, overlap=overlap, state=before.tail
+            )
             self._alarm.threshold = self._adaptation.threshold
         window_bytes = window.length * len(self.channel_names) * np.float64().nbytes
         self._piece = window.stride * max(1, PIECE_BYTES // window_bytes)
@@ -136,10 +162,13 @@ class Pipeline:
 
     @property
     def state(self) -> AssetState:
-        """`alarm` while one is raised, `fault` in an unknown mode, `learning` while the baseline is taken; `normal`."""
+        """`alarm` while one is raised, `learning` while the baseline is taken; else `normal`.
+
+        Before both of the latter `fault`: in an unknown mode, or when a window's length of samples was of no use.
+        """
         if self._alarm.active:
             return "alarm"
-        if self._stream.mode < 0:
+        if self._stream.mode < 0 or self._stream.unusable >= self._length:
             return "fault"
         return "learning" if self._stream.learning else "normal"
 
@@ -149,9 +178,10 @@ class Pipeline:
         return self._alarm.threshold
 
     @property
-    def tail(self) -> TailState | None:
-        """What the threshold has learned, to be kept; None if it stays."""
-        return self._adaptation.state if self._adaptation else None
+    def learned(self) -> Learned:
+        """What was learned so far, to be kept."""
+        tail = self._adaptation.state if self._adaptation else TailState()
+        return Learned(tail, self._drift.state if self._drift else DriftState())
 
     @property
     def removed(self) -> int:
@@ -241,9 +271,10 @@ class Pipeline:
         )  # fmt: skip
 
     def _told(self, drifted: Drifted, arrived_ns: int) -> Drift:
-        channels = self._channels(drifted.shares, drifted.values, drifted.expected)
+        means = (np.array(each) for each in (drifted.shares, drifted.values, drifted.expected))
+        start_s, end_s = (math.nan if time_s is None else time_s for time_s in (drifted.start_s, drifted.end_s))
         return Drift(
-            drifted.windows, drifted.score, self._alarm.threshold, channels, drifted.start_s, drifted.end_s, arrived_ns
+            drifted.windows, drifted.score, self._alarm.threshold, self._channels(*means), start_s, end_s, arrived_ns
         )
 
     def _strange(self, unknown: UnknownMode, arrived_ns: int) -> Strange:

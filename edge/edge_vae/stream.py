@@ -59,7 +59,8 @@ class UnknownMode:
 class Stream:
     """Scores the samples of one machine, piece by piece; the pieces' sizes never change a score.
 
-    Samples with a missing or infinite reading are removed, counted, and end a segment, as a gap in time does.
+    Samples with a missing or infinite reading are removed, counted, and end a segment, as a gap in time does. A missing
+    reading of a mode column is no change of the mode: the sample belongs to the mode before it.
 
     Args:
         detector: The loaded bundle.
@@ -82,6 +83,8 @@ class Stream:
             length=self._length, stride=stride or manifest.window.stride, channels=self._channels + 2
         )
         self.removed, self._fresh = 0, True
+        self.unusable = 0
+        """Samples in a row, up to the latest, that could not be used."""
         self._latest: list[tuple[FloatArray, NDArray[np.float32], Scaler]] = []
         self._met: list[UnknownMode] = []
         self.start_session()
@@ -106,7 +109,7 @@ class Stream:
 
     @property
     def mode(self) -> int:
-        """Number of the operating mode of the latest sample; -1 when it is none that the model knows."""
+        """Number of the operating mode of the latest sample that told one; -1 when it is none that the model knows."""
         return self._mode
 
     def start_session(self) -> None:
@@ -114,7 +117,7 @@ class Stream:
         self._baseline.restart(self._scalers[0])
         self._mode = 0
         self._told: set[tuple[float, ...]] = set()
-        self._row, self._previous_s, self._usable = 0, float("nan"), False
+        self._row, self._previous_s, self.unusable = 0, float("nan"), 0
         self._restart_segment()
 
     def push(self, values: FloatArray, times: FloatArray) -> Scored:
@@ -130,7 +133,9 @@ class Stream:
         self._latest = []
         if self._modes is None:
             return self._push(values, times)
-        modes = self._modes.find(values[:, self._channels :])
+        told = np.asarray(np.isfinite(values[:, self._channels :]).all(axis=1))
+        modes = _carried(self._modes.find(values[:, self._channels :]), told, before=self._mode)
+        values = np.where(told[:, None], values, np.nan)
         edges = np.flatnonzero(np.diff(modes)) + 1
         pieces = []
         for at, end in zip([0, *edges], [*edges, len(modes)], strict=True):
@@ -149,7 +154,7 @@ class Stream:
             self._baseline.restart(self._scalers[mode])
 
     def _meet(self, values: FloatArray, times: FloatArray) -> None:
-        """Remember the unknown modes of these samples (samples, columns); a missing reading of one is none."""
+        """Remember the unknown modes of these samples (samples, columns); a sample that tells none is passed over."""
         changed = np.flatnonzero((values[1:] != values[:-1]).any(axis=1)) + 1
         for at in [0, *changed]:
             mode = tuple(values[at].tolist())
@@ -162,7 +167,7 @@ class Stream:
         self.removed += int(len(usable) - usable.sum())
         cuts = segment_starts(times, usable, period_s=self._period_s, previous_s=self._previous_s)
         if len(cuts):
-            cuts[0] |= usable[0] and not self._usable
+            cuts[0] |= usable[0] and self.unusable > 0
         columns = np.column_stack([values, np.arange(self._row, self._row + len(values)), times])
         pieces = [self._segment(piece, keep) for piece, keep in _cut(columns, usable, cuts)]
         self._remember(values, times, usable)
@@ -198,8 +203,14 @@ class Stream:
     def _remember(self, values: FloatArray, times: FloatArray, usable: NDArray[np.bool_]) -> None:
         if len(values):
             self._row += len(values)
-            self._usable = bool(usable[-1])
+            self.unusable = int(usable[::-1].argmax()) if usable.any() else self.unusable + len(usable)
             self._previous_s = float(times[-1])
+
+
+def _carried(modes: NDArray[np.intp], told: NDArray[np.bool_], *, before: int) -> NDArray[np.intp]:
+    """The mode of each sample; where a sample told none, that of the last one that did, or else the one `before`."""
+    latest = np.maximum.accumulate(np.where(told, np.arange(len(told)), -1))
+    return np.where(latest >= 0, modes[latest], before)
 
 
 def _cut(columns: FloatArray, usable: NDArray[np.bool_], cuts: NDArray[np.bool_]) -> list[tuple[FloatArray, bool]]:

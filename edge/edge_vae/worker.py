@@ -18,13 +18,13 @@ from edge_vae.command import Mailbox, Outcome
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
 from edge_vae.event import AssetState, Event, EventKind, Model, Severity, State, Window, encode
+from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
 from edge_vae.pipeline import Drift, Pipeline, Strange, Turn
 from edge_vae.publish.delivery import Delivery
 from edge_vae.sample import Block
 from edge_vae.sources import Source
 from edge_vae.stamp import Stamper
-from edge_vae.tail_file import TailFile
 from edge_vae.topics import Topics
 
 __all__ = ["Worker"]
@@ -48,7 +48,7 @@ class Worker:
         model: Its bundle, as events name it.
         core: What samples are pushed into.
         source: Where they come from.
-        tail_file: Where what the threshold learns is kept.
+        learned_file: Where what the pipeline learns is kept.
         topics: Where events go.
         outbox: Takes the events.
         stamper: Stamps them.
@@ -64,7 +64,7 @@ class Worker:
         core: Pipeline,
         *,
         source: Source,
-        tail_file: TailFile,
+        learned_file: LearnedFile,
         topics: Topics,
         outbox: Outbox,
         stamper: Stamper,
@@ -76,7 +76,7 @@ class Worker:
         self._model, self._core, self._source = model, core, source
         self._topic, self._outbox, self._stamper, self._delivery = topics.event(config.asset), outbox, stamper, delivery
         self._severity, self._obeys = config.alarm.severity or _DEFAULT_SEVERITY, "command" in config.baseline.on
-        self._tail_file, self._stop, self._once = tail_file, stop, once
+        self._learned_file, self._stop, self._once = learned_file, stop, once
         self.mailbox = Mailbox()
         """Commands to this asset."""
         self._alarm_id: str | None = None
@@ -111,7 +111,7 @@ class Worker:
             self.finished = True
             self.tried.set()
             self.mailbox.close("there are no more samples")
-            self._keep_tail(force=True)
+            self._keep_learned(force=True)
             self._source.close()
 
     def _read_until_broken(self) -> None:
@@ -133,7 +133,7 @@ class Worker:
         self.mailbox.serve(self._rebaseline)
         for block in blocks:
             self._take(block)
-        self._keep_tail()
+        self._keep_learned()
         self.progress_ns = time.monotonic_ns()
         if not blocks and not self._state[1]:
             self._set_state("fault")  # nothing has come yet, and nobody was told anything
@@ -187,6 +187,7 @@ class Worker:
     def _report_drift(self, drift: Drift) -> None:
         event = self._event("drift", drift, severity="info")
         seq, first = self._put(event), drift.channels[0]
+        self._keep_learned(force=True)  # else, killed within the next minute, it would be told again
         log.info(
             "drift begins asset=%s event_id=%s seq=%d windows=%d mean_score=%.3f threshold=%.3f channel=%s share=%.2f",
             self.asset, event.event_id, seq, drift.windows, drift.score, drift.threshold, first.name, first.share,
@@ -256,14 +257,13 @@ class Worker:
         if not samples:
             return Outcome(ok=False, message="expected a bundle with a baseline, received one that has none")
         log.info("baseline is learned anew, by command asset=%s samples=%d", self.asset, samples)
-        self._keep_tail(force=True)
+        self._keep_learned(force=True)
         if self._state[0] != "fault":  # there, the next samples tell the state
             self._tell_state(force=True)
         return Outcome(ok=True, message=f"the baseline is learned from the next {samples} samples")
 
-    def _keep_tail(self, *, force: bool = False) -> None:
-        if (tail := self._core.tail) is not None:
-            self._tail_file.save(tail, time.monotonic(), force=force)
+    def _keep_learned(self, *, force: bool = False) -> None:
+        self._learned_file.save(self._core.learned, time.monotonic(), force=force)
 
     def _put(self, event: Event) -> int:
         """The event's sequence number, once it is on disk; a full disk holds the pipeline up, and loses no alarm."""

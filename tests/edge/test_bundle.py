@@ -85,7 +85,9 @@ def manifest(*, modes: Modes | None = None) -> Manifest:
         views=VIEWS,
         score=(Term("z", TAIL), Term("window.nll", TAIL), Term("features.logm", TAIL, *distance)),
         threshold=Threshold(3.0, "pareto", 0.5, 2.0, 0.1, 0.4, 9.0, 40, 4.4, 5, 2.8, 3.3),
-        explanation=Explanation("normalised", table(2, 0.1), table(2), {"normalised": 0.9}),
+        explanation=Explanation(
+            "surprise", table(3, 0.1), table(3), {"surprise": 0.9}, {"surprise": 1.0}, table(1, 0.0), table(2)
+        ),
         alarm=AlarmRules(),
         training=Training(7, 3, 7_200, 1_400, 330, {"window": FIT, "features": FIT}),
         calibration="stress",
@@ -433,6 +435,12 @@ def test_a_manifest_that_describes_no_model_or_other_models_is_refused() -> None
         lambda d: d["explanation"].update(centre=[[0.0] * 2], spread=[[1.0] * 2]),
         lambda d: d["explanation"]["centre"][1].pop(),
         lambda d: d["explanation"]["spread"].pop(),
+        lambda d: d["explanation"].update(centre=[[0.0] * 2] * 2, spread=[[1.0] * 2] * 2),
+        lambda d: d["explanation"].update(means=[]),
+        lambda d: d["explanation"]["means"][0].pop(),
+        lambda d: d["explanation"].update(precision=[]),
+        lambda d: d["explanation"]["precision"].pop(),
+        lambda d: d["explanation"].update(means=[[0.0] * 3], precision=[[1.0] * 3] * 3),
         lambda d: d["explanation"]["spread"][1].__setitem__(0, 0.0),
         lambda d: d["views"][0].update(lag=-1),
         lambda d: d["views"][1].update(lag=2),
@@ -627,10 +635,32 @@ def test_a_mode_is_found_by_its_exact_values_and_no_other_is() -> None:
     assert MODES.find(np.empty((0, 2))).shape == (0,)
 
 
-def test_a_mode_is_found_although_its_value_went_through_float32_or_seven_digits() -> None:
-    modes = Modes(("load",), ((0.1,), (0.3333333,), (1234568.0,)), ((0.0,),) * 3, ((1.0,),) * 3)
-    read = np.array([[np.float32(0.1)], [np.float32(1 / 3)], [1234567.8]], np.float64)
-    assert modes.find(read).tolist() == [0, 1, 2]
+def modes_of(*values: float) -> Modes:
+    """Modes of one column."""
+    return Modes(("recipe",), tuple((value,) for value in values), ((0.0,),) * len(values), ((1.0,),) * len(values))
+
+
+@pytest.mark.parametrize("code", [1.0, 1_000_000.0, 1_234_567.0, 2.0**24, 123_456_792.0, 2.0**53 - 1])
+def test_whole_codes_beside_each_other_are_modes_of_their_own(code: float) -> None:
+    assert modes_of(code, code + 1).find(np.array([[code], [code + 1], [code - 1]])).tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("known", "received"),
+    [(0.0, 1e-12), (1.0, 1.0 + 1e-12), (0.1, 0.1 + 2e-8), (1e-50, 2e-50), (7.25, 7.250001), (1234567.9, 1234567.8)],
+)
+def test_a_number_that_is_not_the_known_one_in_a_float32_either_is_another_mode(known: float, received: float) -> None:
+    assert modes_of(known).find(np.array([[received]])).tolist() == [-1]
+    assert modes_of(received).find(np.array([[known]])).tolist() == [-1]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 1 / 3, 1234.56, -0.7, 1e-12])
+def test_a_fraction_that_went_through_a_float32_is_the_same_mode(fraction: float) -> None:
+    rounded = float(np.float32(fraction))
+    assert rounded != fraction
+    assert modes_of(5.0, fraction).find(np.array([[rounded]])).tolist() == [1]
+    assert modes_of(5.0, rounded).find(np.array([[fraction]])).tolist() == [1]
+    assert modes_of(rounded, fraction).find(np.array([[fraction], [rounded]])).tolist() == [1, 0]
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, 3.0, NAN, 0.5, 7.25]), min_size=2, max_size=40))

@@ -143,6 +143,16 @@ def test_request_without_an_id_that_can_be_read_is_logged(
     asked.serve()
     assert (asked.sent, asked.do.times) == ([], 0)
     assert "command not understood asset='pump-3' command='rebaseline'" in caplog.text
+    assert len(caplog.text) < 600  # whatever came, the line stays one that can be read
+    assert caplog.text.count("\n") == 1
+
+
+def test_log_of_a_request_that_cannot_be_read_shows_its_beginning(
+    asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked.take(b"now\x1b[2J\n" + b"x" * 200)
+    assert "received 'now\\x1b[2J\\nxxx" in caplog.text
+    assert "x" * 61 not in caplog.text
 
 
 @pytest.mark.parametrize(

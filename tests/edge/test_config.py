@@ -85,7 +85,7 @@ format = "csv"
 adapt = true
 limit = 0.3
 [pipeline.drift]
-detect = false
+detect = true
 hours = 8
 """
 MINIMAL = """\
@@ -148,7 +148,7 @@ def test_everything_that_a_file_says_is_in_the_configuration(file: Path) -> None
     assert second.source == MqttSourceConfig(topic="sensors/+/pump-4/#")
     assert third.source == StdinConfig(format="csv")
     assert third.threshold == ThresholdConfig(adapt=True, limit=0.3)
-    assert third.drift == DriftConfig(detect=False, hours=8.0)
+    assert third.drift == DriftConfig(detect=True, hours=8.0)
 
 
 def test_what_a_file_does_not_say_has_a_default_or_is_left_to_the_bundle(
@@ -214,6 +214,8 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ("samples = 400", "samples = 1", 31, "pipeline[0].baseline.samples", "of at least 2"),
         ('on = ["start"]', 'on = ["start", "mode"]', 32, "pipeline[0].baseline.on[1]", 'one of "command", "start"'),
         ('on = ["start"]', 'on = ["command"]', 32, "pipeline[0].baseline.on", 'expected "start" among them'),
+        ('on = ["start"]', 'on = ["start", "start"]', 32, "pipeline[0].baseline.on", "each of them once"),
+        ('on = ["start"]', 'on = "start"', 32, "pipeline[0].baseline.on", 'a list, each item one of "command"'),
         ('on = ["start"]', "on = []", 32, "pipeline[0].baseline.on", 'each item one of "command", "start"'),
         ("on_delay = [2, 3]", "on_delay = [4, 3]", 34, "pipeline[0].alarm.on_delay", "1 <= k <= n <= 1000"),
         ("on_delay = [2, 3]", "on_delay = [0, 3]", 34, "pipeline[0].alarm.on_delay", "1 <= k <= n <= 1000"),
@@ -228,7 +230,17 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ("adapt = true", "adapt = 1", 53, "pipeline[2].threshold.adapt", "true or false"),
         ("limit = 0.3", "limit = 0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
         ("limit = 0.3", "limit = 1.0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("adapt = true", "adapt = false", 54, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("adapt = true", "", 54, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("limit = 0.3", "limit = nan", 54, "pipeline[2].threshold.limit", "above 0 and below 1, received nan"),
+        ("limit = 0.3", 'limit = "half"', 54, "pipeline[2].threshold.limit", 'received "half"'),
+        ("limit = 0.3", "limits = 0.3", 54, "pipeline[2].threshold.limits", "did you mean 'limit'?"),
+        ("detect = true", 'detect = "on"', 56, "pipeline[2].drift.detect", "true or false"),
+        ("detect = true", "detect = false", 57, "pipeline[2].drift.hours", "detect = true beside hours"),
         ("hours = 8", "hours = 0", 57, "pipeline[2].drift.hours", "above 0"),
+        ("hours = 8", "hours = 8761", 57, "pipeline[2].drift.hours", "of at most 8760"),
+        ("hours = 8", "hours = inf", 57, "pipeline[2].drift.hours", "received inf"),
+        ("hours = 8", "hour = 8", 57, "pipeline[2].drift.hour", "did you mean 'hours'?"),
         (
             'type = "mqtt"\ntopic = "sensors/+/pump-4/#"',
             'type = "stdin"',
@@ -246,6 +258,13 @@ def test_an_impossible_value_is_told_at_its_line(
 
     assert (found_line, found_key) == (line, key)
     assert message in found_message
+
+
+@pytest.mark.parametrize("table", ["[pipeline.threshold]\nadapt = false", "[pipeline.drift]\ndetect = false"])
+def test_what_is_switched_off_may_be_so_and_its_effective_configuration_too(file: Path, table: str) -> None:
+    config = config_of(file, f"{MINIMAL}{table}\n")
+
+    assert config_of(file, effective(config)) == config
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
-from edge_vae.drift import Drifted, DriftTest
+from edge_vae.drift import Drifted, DriftState, DriftTest
 from edge_vae.sample import FloatArray
 
 STRIDE_S = 10.0
@@ -16,8 +17,8 @@ WINDOWS = int(HOURS * 3600 / STRIDE_S)
 ABOVE, BELOW = 4.0, 1.0
 
 
-def watching(hours: float = HOURS) -> DriftTest:
-    return DriftTest(start=3.0, hours=hours, stride_s=STRIDE_S)
+def watching(hours: float = HOURS, *, state: DriftState | None = None) -> DriftTest:
+    return DriftTest(start=3.0, hours=hours, stride_s=STRIDE_S, state=state)
 
 
 def told(test: DriftTest, scores: FloatArray, *, at: int = 0) -> list[tuple[int, Drifted]]:
@@ -86,6 +87,52 @@ def test_restart_forgets_what_has_drifted() -> None:
     told(test, np.full(WINDOWS // 10, ABOVE))
     test.restart()
     assert told(test, np.full(WINDOWS // 10, ABOVE)) == []
+
+
+def kept(state: DriftState) -> DriftState:
+    """The state after its way through a file."""
+    return msgspec.json.decode(msgspec.json.encode(state), type=DriftState)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.3, 1.0])
+def test_test_that_goes_on_from_its_state_says_the_same_as_one_that_never_ended(share: float) -> None:
+    scores = with_share(share, 3 * WINDOWS)
+    whole, parted = watching(), watching()
+    expected, found = told(whole, scores), []
+    for at in range(0, len(scores), 97):
+        found += told(parted, scores[at : at + 97], at=at)
+        parted = watching(state=kept(parted.state))
+    assert found == expected
+    assert parted.state == whole.state
+
+
+def test_drift_that_was_told_is_not_told_again_after_a_restart_and_can_end() -> None:
+    before = watching()
+    assert len(told(before, np.full(WINDOWS, ABOVE))) == 1
+    again = watching(state=kept(before.state))
+    assert again.active
+    assert told(again, np.full(WINDOWS, ABOVE)) == []
+    assert told(again, np.full(WINDOWS, BELOW)) == []
+    assert not again.active
+
+
+def test_evidence_beyond_a_limit_that_was_lowered_is_told_with_the_next_window() -> None:
+    long = watching(24.0)
+    assert told(long, np.full(WINDOWS // 2, ABOVE)) == []
+    ((window, drifted),) = told(watching(0.5, state=kept(long.state)), np.full(3, ABOVE), at=WINDOWS // 2)
+    assert (window, drifted.windows) == (WINDOWS // 2, WINDOWS // 2 + 1)
+
+
+def test_windows_without_time_have_none_after_a_restart_either() -> None:
+    level, test = np.ones(1), watching(1e-9)
+    found = [
+        test.push(ABOVE, shares=level, values=level, expected=level, start_s=math.nan, end_s=math.nan)
+        for _ in range(11)
+    ]
+    assert found == [None] * 11
+    drifted = kept(test.state).drifted
+    assert drifted is not None
+    assert (drifted.windows, drifted.start_s, drifted.end_s) == (11, None, None)
 
 
 def test_few_windows_are_never_enough() -> None:

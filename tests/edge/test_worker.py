@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ import pytest
 from agent_process import pipeline, replay, write_config
 from broker import DEADLINE_S, free_port, wait_until
 from edge_vae import agent as module
-from edge_vae.adapt import TailState
 from edge_vae.agent import Agent
 from edge_vae.command import Order, Outcome
 from edge_vae.config import MqttConfig, TlsConfig, read_config
 from edge_vae.errors import SourceError
+from edge_vae.pipeline import Learned
 from edge_vae.sample import Block
 from edge_vae.sources.memory import MemorySource
 from edge_vae.worker import Worker
@@ -123,20 +124,31 @@ def test_files_for_tls_that_cannot_be_used_cost_the_commands_and_not_the_agent(
     assert "commands not heard, files for TLS cannot be used" in caplog.text
 
 
-def test_what_the_threshold_has_learned_is_kept_at_the_end_and_forgotten_by_command(make: Make) -> None:
+ADAPTS = "[pipeline.threshold]\nadapt = true\n"
+
+
+def test_what_was_learned_is_kept_at_the_end_and_forgotten_by_command(make: Make) -> None:
     peaks = ([QUIET] * 8 + [TALL] * 4) * 20
-    made = make(Silent([samples(*[QUIET] * BASELINE, *peaks)]), more="[pipeline.threshold]\nadapt = true\n")
+    made = make(Silent([samples(*[QUIET] * BASELINE, *peaks)]), more=ADAPTS)
     with running(made) as worker:
         wait_until(lambda: worker._core.windows > 200, "the peaks")
-        wait_until(lambda: worker._tail_file.load() is not None, "the file")
-        assert worker._core.tail != TailState()
-    kept = worker._tail_file.load()
-    assert kept == worker._core.tail
-    assert kept is not None
-    assert kept.peaks > 10
-    again = make(Silent([samples(QUIET)]), more="[pipeline.threshold]\nadapt = true\n")
+        wait_until(lambda: worker._learned_file.load() != Learned(), "the file")
+    kept = worker._learned_file.load()
+    assert kept == worker._core.learned
+    assert kept.tail.peaks > 10
+    assert kept.drift.sum > 0
+    again = make(Silent([samples(QUIET)]), more=ADAPTS)
     with running(again) as worker:
         assert worker._core.threshold > 4.0
+        assert worker._core.learned.drift.sum > 0
         assert told(worker, "1").ok
-        assert worker._tail_file.load() == TailState()
+        assert worker._learned_file.load() == Learned()
         assert worker._core.threshold == 4.0
+
+
+def test_drift_is_kept_on_disk_before_its_event_is_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    drifting = Silent([samples(*[QUIET] * BASELINE), *(samples(TALL) for _ in range(80))])
+    with running(make(drifting, more="[pipeline.drift]\nhours = 1e-6\n")) as worker:
+        wait_until(lambda: "drift begins asset=pump" in caplog.text, "the drift")
+        assert worker._learned_file.load().drift.active

@@ -13,8 +13,10 @@ import jsonschema
 import pytest
 
 from agent_process import EVERY_WINDOW, AgentProcess, events, pipeline, replay, until_goodbye, write_config
-from broker import DEADLINE_S, Mosquitto, Received, Subscriber, program
+from broker import DEADLINE_S, Mosquitto, Received, Subscriber, program, wait_until
 from edge_vae import schema
+from edge_vae.bundle import Modes
+from edge_vae.cli import run
 from plain_bundle import level_of, plain_threshold, write_plain_bundle
 
 pytestmark = pytest.mark.broker
@@ -166,7 +168,7 @@ def test_commands_are_heard_again_after_the_broker_was_away(broker: Mosquitto, t
         broker.kill()
         subscriber.close()
         broker.start()
-        agent.wait_for_log(f"source connected: topic={NODE}/+/cmd/+", count=2)
+        agent.wait_for_log(f"commands connected: topic={NODE}/+/cmd/+", count=2)
         with Subscriber(broker, "edge-vae/#") as again:
             request(broker, "1")
             found = again.wait_for(lambda messages: len(of(messages, "reply")) == 1, "the reply")
@@ -210,6 +212,80 @@ def test_drift_is_an_event_of_its_own_and_no_alarm(broker: Mosquitto, tmp_path: 
     assert f"drift begins asset=pump event_id={event['event_id']} seq=1" in agent.log
 
 
+def test_drift_is_told_once_by_an_agent_that_is_killed_while_it_begins_and_after_it_was_told(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    bundle = write_plain_bundle(tmp_path / "plain.evb")
+    pump = pipeline("pump", bundle, {"type": "mqtt", "topic": "rig/pump"}, alarm=EVERY_WINDOW)
+    config = write_config(tmp_path, broker.port, pump + "\n[pipeline.drift]\nhours = 0.001\n")
+
+    def killed(windows: int, kept: str) -> AgentProcess:
+        """An agent that got so many drifting windows, and was killed once its file said this."""
+        with AgentProcess(config) as agent:
+            agent.wait_for_log("source connected: topic=rig/pump")
+            rows(broker, *[level_of(2.5)] * (windows + 3))
+            wait_until(lambda: any(kept in file.read_text() for file in tmp_path.glob("state/learned-*.json")), kept)
+            agent.kill()
+            return agent
+
+    with Subscriber(broker, "edge-vae/#") as subscriber:
+        assert "drift begins" not in killed(8, '"windows":8').log
+        assert "windows=12" in killed(4, '"active":true').log  # an agent that began anew would have told nothing
+        with AgentProcess(config) as agent:
+            agent.wait_for_log("source connected: topic=rig/pump")
+            rows(broker, *[level_of(2.5)] * 30, *[200.0] * 4)
+            messages = subscriber.wait_for(lambda found: len(events(found)) >= 2, "the alarm")
+            assert agent.stop() == 0
+    assert [(event["event"], event["seq"]) for event in events(messages)] == [("drift", 1), ("raised", 2)]
+
+
+# operating modes
+
+MODES = Modes(("recipe",), ((1.0,), (2.0,)), ((0.0,),) * 2, ((1.0,),) * 2)
+
+
+def mode_recording(file: Path, recipes: list[str]) -> Path:
+    """A quiet recording of a machine that says which recipe it runs, or fails to."""
+    rows = [f"{1_700_000_000 + i / 10:.1f},0.01,{recipe}" for i, recipe in enumerate(recipes)]
+    file.write_text("\n".join(["time,level,recipe", *rows]) + "\n")
+    return file
+
+
+def test_missing_mode_in_a_recording_is_a_gap_and_no_unknown_mode(broker: Mosquitto, tmp_path: Path) -> None:
+    bundle = write_plain_bundle(tmp_path / "plain.evb", baseline=BASELINE, modes=MODES)
+    recipes = ["", *["1"] * (BASELINE + 20), "", "nan", *["1"] * 10, "?", *["1"] * 10]
+    source = replay(mode_recording(tmp_path / "pump.csv", recipes))
+    agent, messages = once(broker, write_config(tmp_path, broker.port, pipeline("pump", bundle, source)))
+    assert events(messages) == []
+    assert of(messages, "state")[-1]["state"] == "normal"
+    # 20 samples behind the baseline, 10 and 10 give 17, 7 and 7 windows: nothing was learned anew.
+    assert f"source exhausted asset=pump samples={len(recipes)} windows=31" in agent.log
+
+
+def test_score_finds_the_windows_that_the_agent_finds_where_the_mode_is_missing(tmp_path: Path) -> None:
+    bundle = write_plain_bundle(tmp_path / "plain.evb", baseline=BASELINE, modes=MODES)
+    file = mode_recording(tmp_path / "pump.csv", [*["1"] * (BASELINE + 20), "", "nan", *["1"] * 10])
+    scores = tmp_path / "scores.csv"
+    assert run(["score", str(bundle), str(file), "-o", str(scores)]) == 0
+    rows = [line.split(",")[1] for line in scores.read_text().splitlines()[1:]]
+    assert rows == [str(row) for row in (*range(BASELINE + 3, BASELINE + 20), *range(BASELINE + 25, BASELINE + 32))]
+
+
+def test_unknown_mode_is_told_once(broker: Mosquitto, tmp_path: Path) -> None:
+    bundle = write_plain_bundle(tmp_path / "plain.evb", modes=MODES)
+    source = replay(mode_recording(tmp_path / "pump.csv", [*["2"] * 10, *["3"] * 5, "", *["3"] * 5]))
+    agent, messages = once(broker, write_config(tmp_path, broker.port, pipeline("pump", bundle, source)))
+    (event,) = events(messages)
+    jsonschema.Draft202012Validator(json.loads(schema.text("event"))).validate(event)
+    assert (event["event"], event["channels"][0]["name"], event["channels"][0]["value"]) == (
+        "unknown_mode",
+        "recipe",
+        3.0,
+    )
+    assert of(messages, "state")[-1]["state"] == "fault"
+    assert "unknown mode asset=pump" in agent.log
+
+
 # a threshold that follows its tail
 
 ADAPTS = "\n[pipeline.threshold]\nadapt = true\n"
@@ -238,11 +314,11 @@ def test_threshold_that_was_learned_survives_a_restart_and_is_that_of_the_events
 
 def test_damaged_file_of_a_learned_threshold_leaves_that_of_the_bundle(broker: Mosquitto, tmp_path: Path) -> None:
     adapting(broker, tmp_path, TALL_PEAKS)
-    (kept,) = (tmp_path / "state").glob("tail-*.json")
+    (kept,) = (tmp_path / "state").glob("learned-*.json")
     kept.write_bytes(kept.read_bytes()[:-9])
     agent, messages = adapting(broker, tmp_path, [0.0] * 4)
     assert of(messages, "state")[-1]["threshold"] == pytest.approx(4.0, rel=1e-4)
-    assert "learned threshold not read, beginning anew asset=pump" in agent.log
+    assert agent.log.count("what was learned is not read, beginning anew asset=pump") == 1
 
 
 def test_bundle_whose_threshold_cannot_adapt_is_refused_with_78(broker: Mosquitto, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import time as clock
 from collections.abc import Sequence
 from typing import Literal
 
+import paho.mqtt.client as paho
+
 from edge_vae.errors import SourceError
 from edge_vae.publish.mqtt import MqttSettings
 from edge_vae.sample import Block
@@ -78,7 +80,7 @@ class MqttSource:
         self._refused, self._starts = "", True
         try:
             self._subscription = Subscription(
-                self._topic, self._settings, on_message=self._on_message, on_refused=self._on_refused
+                self._topic, self._settings, name="source", on_message=self._on_message, on_refused=self._on_refused
             )
         except (OSError, ValueError) as error:
             raise self._failed("TLS", expected="a CA, certificate and key", received=str(error)) from error
@@ -114,11 +116,11 @@ class MqttSource:
     def _failed(self, what: str, *, expected: str, received: str) -> SourceError:
         return SourceError(f"{self._source} at {self._settings.host}: {what}", expected=expected, received=received)
 
-    def _on_message(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 (called by the subscription only)
-        if retained:
+    def _on_message(self, _client: paho.Client, message: paho.MQTTMessage) -> None:
+        if message.retain:
             self._stale += 1
         elif self._decoder is not None:
-            self._buffer.put(self._decoder.message(payload), clock.monotonic_ns())
+            self._buffer.put(self._decoder.message(bytes(message.payload)), clock.monotonic_ns())
 
     def _on_refused(self, reason: str) -> None:
         self._refused = reason

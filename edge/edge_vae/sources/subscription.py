@@ -19,8 +19,13 @@ __all__ = ["Subscription"]
 log = logging.getLogger(__name__)
 
 QOS = 1
+MAX_ANSWERS = 64
+"""Answers that may wait for a slow broker: whoever misses one asks again."""
 STOP_S = 1.0
 """So long a farewell may take; a thread that still waits for TCP then ends by itself."""
+
+OnMessage = Callable[[paho.Client, paho.MQTTMessage], None]
+"""Is given each message, and the client that it came by, to answer by."""
 
 
 class Subscription:
@@ -29,7 +34,8 @@ class Subscription:
     Args:
         topic: The topic or filter.
         settings: The broker, and the login.
-        on_message: Called in paho's thread with each payload, and whether the broker had kept it from earlier.
+        name: What it is, in the log.
+        on_message: Called in paho's thread.
         on_refused: Called in paho's thread with the reason why the broker does not grant the subscription.
 
     Raises:
@@ -41,15 +47,16 @@ class Subscription:
         topic: str,
         settings: MqttSettings,
         *,
-        on_message: Callable[[bytes, bool], None],
+        name: str,
+        on_message: OnMessage,
         on_refused: Callable[[str], None],
     ) -> None:
-        self._topic, self._settings = topic, settings
+        self._topic, self._settings, self._name = topic, settings, name
         self._tell_message, self._tell_refused = on_message, on_refused
         self._granted, self._ended, self._stopping = threading.Event(), threading.Event(), threading.Event()
         self._failures = 0
         self._new_client()  # files that are no certificates are told here, not in the thread
-        self._thread = threading.Thread(target=self._live, name="mqtt-source", daemon=True)
+        self._thread = threading.Thread(target=self._live, name=f"mqtt-{name}", daemon=True)
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -91,12 +98,15 @@ class Subscription:
     def _failed(self, reason: str) -> None:
         level = logging.DEBUG if self._failures else logging.WARNING
         host, port = self._settings.host, self._settings.port
-        log.log(level, "source not connected: topic=%s host=%s port=%d reason=%s", self._topic, host, port, reason)
+        log.log(
+            level, "%s not connected: topic=%s host=%s port=%d reason=%s", self._name, self._topic, host, port, reason
+        )
         self._failures += 1
 
     def _new_client(self) -> paho.Client:
         settings = self._settings
         client = settings.new_client()
+        client.max_queued_messages_set(MAX_ANSWERS)
         if (tls := settings.tls) is not None:
             ca, cert, key = (None if file is None else str(file) for file in (tls.ca_file, tls.cert_file, tls.key_file))
             client.tls_set(ca, cert, key)
@@ -125,9 +135,9 @@ class Subscription:
         if refused := [str(code) for code in codes if code.is_failure]:
             self._tell_refused(refused[0])
         else:
-            log.info("source connected: topic=%s host=%s", self._topic, self._settings.host)
+            log.info("%s connected: topic=%s host=%s", self._name, self._topic, self._settings.host)
             self._failures = 0
             self._granted.set()
 
-    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
-        self._tell_message(bytes(message.payload), message.retain)
+    def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        self._tell_message(client, message)

@@ -89,8 +89,8 @@ class _Watched:
         self._windows.append(scaled.astype(np.float32))
         self._conditions.append(conditions)
         count, _, channels = scaled.shape
-        nothing = np.zeros((count, channels))
-        return Scores(np.zeros(count), nothing, np.zeros((count, len(self.manifest.score)))), nothing
+        nothing, terms = np.zeros((count, channels)), len(self.manifest.score)
+        return Scores(np.zeros(count), nothing, np.zeros((count, terms)), np.zeros((count, terms, channels))), nothing
 
     def take(self) -> WindowSet:
         """What it was handed since the last call."""

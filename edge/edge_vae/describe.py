@@ -70,9 +70,18 @@ def _view(bundle: Bundle, view: View) -> str:
 
 
 def _explanation(explanation: Explanation) -> str:
-    hits = ", ".join(f"{method} {hit:.0%}" for method, hit in explanation.hits.items())
-    tried = f"; the faulty channel came first: {hits} of synthetic faults" if hits else ""
-    return f"explained  by {explanation.method}{tried}"
+    if not explanation.hits:
+        return f"explained  by {explanation.method}"
+    by, seen = explanation.method, explanation.seen
+    first = f"{explanation.hits[by]:.0%} of all synthetic faults"
+    if by in seen:
+        first = f"{seen[by]:.0%} of the synthetic faults that the score sees, {first}"
+    others = "; ".join(
+        f"{method} {', '.join(f'{rates[method]:.0%}' for rates in (seen, explanation.hits) if rates)}"
+        for method in explanation.hits
+        if method != by
+    )
+    return f"explained  by {by}: the faulty channel came first in {first} ({others})"
 
 
 def _modes(modes: Modes) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "fuse",
     "needs_model",
     "statistic_of",
+    "unlikelihood",
     "view_of",
 ]
 
@@ -75,9 +76,14 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(median, max(scale, _SCALE_FLOOR))
 
     def __call__(self, statistic: FloatArray) -> FloatArray:
-        """-log p of each statistic (windows,): log(1 + exp((log s - median) / scale)), above 0."""
-        logs = np.log(np.maximum(statistic, _TINY))
-        return np.logaddexp(0.0, (logs - self.median) / self.scale)
+        """-log p of each statistic (windows,), above 0."""
+        return unlikelihood(statistic, self.median, self.scale)
+
+
+def unlikelihood(statistic: FloatArray, median: FloatArray | float, scale: FloatArray | float) -> FloatArray:
+    """-log p of statistics whose logarithm is logistic: log(1 + exp((log s - median) / scale)), above 0."""
+    logs = np.log(np.maximum(statistic, _TINY))
+    return np.asarray(np.logaddexp(0.0, (logs - median) / scale))
 
 
 _UNFITTED = Tail(0.0, 1.0)
@@ -117,11 +123,13 @@ class Scores:
         score: (windows,) at least 0.
         shares: (windows, channels) each channel's part of the score; a row sums to 1.
         terms: (windows, terms) what each term adds to the score, log(1 + -log p).
+        parts: (windows, terms, channels) what each channel has in the statistic of each term, at least 0.
     """
 
     score: FloatArray
     shares: FloatArray
     terms: FloatArray
+    parts: FloatArray
 
 
 Values = tuple[FloatArray, FloatArray]
@@ -288,12 +296,13 @@ def _values(term: Term, windows: FloatArray, seen: Mapping[str, Seen]) -> Values
 def fuse(terms: Sequence[Term], windows: FloatArray, seen: Mapping[str, Seen]) -> Scores:
     """The sum over the terms: scaled windows (windows, length, channels) and what the views made of them."""
     surprises = np.zeros((len(windows), len(terms)))
+    parts = np.zeros((*surprises.shape, windows.shape[2]))
     weighted = np.full((len(windows), windows.shape[2]), _TINY)
     for i, term in enumerate(terms):
-        value, parts = _values(term, windows, seen)
+        value, parts[:, i] = _values(term, windows, seen)
         surprises[:, i] = _combined(term.tail(value))
-        weighted += (surprises[:, i] + _TINY)[:, None] * _normalised(parts)
-    return Scores(surprises.sum(axis=1), _normalised(weighted), surprises)
+        weighted += (surprises[:, i] + _TINY)[:, None] * _normalised(parts[:, i])
+    return Scores(surprises.sum(axis=1), _normalised(weighted), surprises, parts)
 
 
 def _combined(surprise: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ import pytest
 
 from edge_vae.bundle import Channel, WindowShape
 from edge_vae.detector import Detector
-from edge_vae.explain import METHODS, Explained, Explanation, Method, log_errors
+from edge_vae.explain import METHODS, Explained, Explanation, Method
 from edge_vae.principal import PrincipalRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import Tail, Term
@@ -56,23 +56,30 @@ def test_a_share_is_the_part_of_the_score_and_what_is_expected_is_the_models() -
     assert found.expected[0].tolist() == pytest.approx([0.0, 0.0, 5.0])
 
 
-def test_normalised_names_the_channel_whose_error_is_unusual_for_it_and_not_the_largest_error() -> None:
-    # Errors 0.25 and 1: usual for the second channel, ten standard deviations for the first.
-    centre = ((math.log(0.25) - 5.0, 0.0, -6.0),)
-    spread = ((0.5, 0.5, 0.5),)
+def test_surprise_names_the_channel_whose_part_is_unusual_for_it_and_not_the_largest() -> None:
+    # Errors 0.25 and 1: ten times its scale above the median for the first channel, usual for the second.
     windows = constant(0.5, 1.0, 5.0)
     assert explained(BLIND, windows, method="share").shares[0].argmax() == 1
-    found = explained(BLIND, windows, method="normalised", centre=centre, spread=spread)
-    assert found.shares[0].argmax() == 0
-    assert found.shares[0, 0] > 0.99
+    found = explained(
+        BLIND, windows, method="surprise", centre=((math.log(0.25) - 5.0, 0.0, 0.0),), spread=((0.5, 0.5, 0.5),)
+    )
+    assert found.shares[0].tolist() == pytest.approx([10.0 / (10.0 + math.log(2.0)), 0.0645, 0.0], abs=1e-3)
 
 
-def test_normalised_adds_the_squares_in_standard_deviations_and_leaves_out_errors_below_the_usual() -> None:
-    windows = constant(1.0, 1.0, 5.0)
-    usual = math.log(1.0 + 1e-3)  # the floor below which errors are noise
-    centre = ((usual - 2.0, usual - 2.0, 9.0),)
-    found = explained(BLIND, windows, method="normalised", centre=centre, spread=((1.0, 0.5, 1.0),))
-    assert found.shares[0].tolist() == pytest.approx([4 / 20, 16 / 20, 0.0], abs=1e-6)
+def test_surprise_adds_the_terms_of_the_score() -> None:
+    views = (View("window", "window", (), (), ((1.0, 1.0),), 0, (), None),)
+    terms = (Term("z", Tail(0.0, 1.0)), Term("window.mse", Tail(0.0, 1.0)))
+    manifest = plain_manifest(
+        channels=(Channel("a", 0.0, 1.0), Channel("b", 0.0, 1.0)),
+        views=views,
+        score=terms,
+        explanation=Explanation("surprise", ((0.0, 0.0), (-1.0, 2.0)), ((1.0, 2.0), (0.5, 1.0)), {}),
+    )
+    found = Detector(manifest, {}).explain(constant(2.0, 3.0), np.zeros((1, 0), np.float32)).shares[0]
+    # Levels 2 and 3 in the first term, their squares as errors in the second.
+    first = np.logaddexp(0.0, np.log([2.0, 3.0]) / [1.0, 2.0])
+    second = np.logaddexp(0.0, (np.log([4.0, 9.0]) - [-1.0, 2.0]) / [0.5, 1.0])
+    np.testing.assert_allclose(found, (first + second) / (first + second).sum(), rtol=1e-6)
 
 
 FOLLOWED = detector([math.sqrt(0.82), 0.3, 0.3])
@@ -86,14 +93,11 @@ def test_imputation_names_the_faulty_channel_of_correlated_ones_where_shares_bla
 
 
 @pytest.mark.parametrize("faulty", [0, 1, 2])
-def test_imputation_finds_a_channel_that_leaves_two_like_it_and_expects_what_they_show(faulty: int) -> None:
+def test_imputation_finds_a_channel_that_leaves_two_like_it(faulty: int) -> None:
     levels = [1.0, 1.0, 1.0]
     levels[faulty] = 7.0
     alike = detector([1 / math.sqrt(3)] * 3)
-    found = explained(alike, constant(*levels), method="imputation")
-    assert found.shares[0].argmax() == faulty
-    # Round one: the mean of 7, 1 and 1. Round two: the mean of that, 1 and 1.
-    assert found.expected[0, faulty] == pytest.approx((3.0 + 1.0 + 1.0) / 3)
+    assert explained(alike, constant(*levels), method="imputation").shares[0].argmax() == faulty
 
 
 def test_imputation_shares_are_the_falls_of_the_score() -> None:
@@ -121,19 +125,65 @@ def test_imputation_takes_no_feature_for_a_sample() -> None:
         channels=(Channel("a", 0.0, 1.0), Channel("b", 0.0, 1.0)),
         window=WindowShape(length, 1),
         views=(view,),
-        score=(Term("features.mse", Tail(0.0, 1.0)),),
+        score=(Term("z", Tail(-3.0, 1.0)), Term("features.mse", Tail(99.0, 1.0))),
         explanation=Explanation("imputation", (), (), {}),
     )
     sevens = PrincipalRuntime({"lag_mean": np.full(2, 7.0), "lag_components": np.array([[1.0, 0.0]]) * 0.0})
-    windows = np.random.default_rng(0).normal(3.0, 1.0, (1, length, 2))
+    windows = np.zeros((1, length, 2))
+    windows[:, :, 1] = 3.0
     found = Detector(manifest, {"features": sevens}).explain(windows, np.zeros((1, 0), np.float32))
-    assert found.expected.tolist() == [[0.0, 0.0]]
+    # Replaced by zeros the second falls back to normal; replaced by sevens neither would.
+    assert found.shares[0].tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
+
+
+COVARIANCE = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]])
+RELATED: dict[str, Any] = {
+    "means": ((1.0, -1.0, 0.5),),
+    "precision": tuple(map(tuple, np.linalg.inv(COVARIANCE).tolist())),
+}
+
+
+def regressed(levels: list[float], channel: int, asked: list[int]) -> float:
+    """The conditional mean, by the covariance: the slow plain twin of what is computed by the precision."""
+    centre = np.array(RELATED["means"][0])
+    weights = np.linalg.solve(COVARIANCE[np.ix_(asked, asked)], COVARIANCE[asked, channel]) if asked else np.empty(0)
+    return float(centre[channel] + weights @ (np.array(levels) - centre)[asked])
+
+
+def test_what_is_expected_of_the_faulty_channel_follows_from_the_others_and_not_from_what_it_shows() -> None:
+    blind = detector([0.0, 0.0, 0.0])
+    for wrong in (6.0, 8.0, -7.0):
+        levels = [wrong, 0.2, 0.5]
+        found = explained(blind, constant(*levels), method="share", **RELATED)
+        assert found.shares[0].argmax() == 0
+        assert found.expected[0, 0] == pytest.approx(regressed(levels, 0, [1, 2]))
+
+
+def test_the_faulty_channel_says_nothing_of_what_is_expected_of_the_others() -> None:
+    levels = [6.0, 0.2, 0.4]
+    found = explained(detector([0.0, 0.0, 0.0]), constant(*levels), method="share", **RELATED)
+    assert found.expected[0, 1] == pytest.approx(regressed(levels, 1, [2]))
+    assert found.expected[0, 2] == pytest.approx(regressed(levels, 2, [1]))
+
+
+def test_where_all_others_are_suspects_the_mean_is_expected() -> None:
+    found = explained(detector([0.0, 0.0, 0.0]), constant(3.0, 4.0, 4.0), method="share", **RELATED)
+    assert found.shares[0, 1:].sum() > 0.5 > found.shares[0, 1:].max()
+    assert found.expected[0, 0] == pytest.approx(RELATED["means"][0][0])
+
+
+def test_a_reading_that_is_far_out_does_not_carry_the_others_with_it() -> None:
+    near, far = (
+        explained(detector([0.0, 0.0, 0.0]), constant(900.0, level, 0.5), method="share", **RELATED).expected[0]
+        for level in (8.0, 300.0)
+    )
+    assert near.tolist() == pytest.approx(far.tolist())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_shares_of_each_window_sum_to_one_and_windows_do_not_disturb_each_other(method: Method) -> None:
     windows = np.random.default_rng(0).normal(0, 2, (6, LENGTH, 3))
-    numbers: dict[str, Any] = {"centre": ((-1.0,) * 3,), "spread": ((0.5,) * 3,)}
+    numbers: dict[str, Any] = {"centre": ((-1.0,) * 3,), "spread": ((0.5,) * 3,), **RELATED}
     before = windows.copy()
     together = explained(FOLLOWED, windows, method=method, **numbers)
     np.testing.assert_array_equal(windows, before)
@@ -153,15 +203,18 @@ def test_a_manifest_says_which_method_its_detector_uses() -> None:
         np.testing.assert_array_equal(made.explain(windows, no_mode).shares, expected.shares)
 
 
-def test_log_errors_are_of_each_view_and_channel() -> None:
-    found = log_errors(BLIND.see(constant(2.0, 1.0, 5.0), np.zeros((1, 0), np.float32)))
-    assert found.shape == (1, 1, 3)
-    assert found[0, 0].tolist() == pytest.approx([math.log(4.001), math.log(1.001), math.log(0.001)])
-
-
 @pytest.mark.parametrize(
     ("centre", "spread"), [(((0.0,),), ()), (((0.0,),), ((0.0,),)), (((0.0,),), ((-1.0,),)), ((), ((1.0,),))]
 )
 def test_tables_that_cannot_be_divided_by_are_refused(centre: Any, spread: Any) -> None:
     with pytest.raises(ValueError, match="expected a centre and a spread above zero"):
-        Explanation("normalised", centre, spread, {})
+        Explanation("surprise", centre, spread, {})
+
+
+@pytest.mark.parametrize(
+    ("means", "precision"),
+    [((), ((1.0,),)), (((0.0,),), ()), (((0.0,), (0.0,)), ((1.0,),)), (((0.0,),), ((1.0,), (1.0,)))],
+)
+def test_means_without_a_square_precision_are_refused(means: Any, precision: Any) -> None:
+    with pytest.raises(ValueError, match="square precision"):
+        Explanation("share", (), (), {}, means=means, precision=precision)

@@ -130,7 +130,7 @@ class Level:
     def __call__(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         self.batches.append(len(scaled))
         level, ones = scaled.mean(axis=(1, 2)), np.ones((len(scaled), 1))
-        return Scores(level, ones, level[:, None]), np.zeros((len(scaled), 1))
+        return Scores(level, ones, level[:, None], level[:, None, None]), np.zeros((len(scaled), 1))
 
     def explain(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Explained:
         return Explained(np.ones((len(scaled), 1)), np.zeros((len(scaled), 1)))
@@ -167,6 +167,18 @@ def test_state_follows_learning_and_alarm(manifest: Manifest) -> None:
     assert (pipeline.state, pipeline.score) == ("normal", 0.0)
     pipeline.push(block([10.0] * 4, start_s=1.4))
     assert (pipeline.state, pipeline.score) == ("alarm", 10.0)
+
+
+def test_state_is_fault_once_a_windows_length_of_samples_was_of_no_use(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, baseline=10), rules=AT_ONCE)
+    pipeline.push(block([math.nan] * 3, starts_session=True))
+    assert pipeline.state == "learning"
+    pipeline.push(block([math.nan], start_s=0.3))
+    assert pipeline.state == "fault"
+    pipeline.push(block([0.0], start_s=0.4))
+    assert pipeline.state == "learning"
+    pipeline.push(block([0.0] * 9 + [10.0] * 4 + [math.nan] * 9, start_s=0.5))
+    assert pipeline.state == "alarm"
 
 
 def test_configured_baseline_replaces_that_of_the_bundle(manifest: Manifest) -> None:
@@ -295,6 +307,33 @@ def test_command_forgets_what_has_drifted(manifest: Manifest) -> None:
     assert kinds(pipeline.push(block([4.0], start_s=3.6))) == ["drift"]
 
 
+def test_drift_that_was_told_is_not_told_by_the_pipeline_that_goes_on(manifest: Manifest) -> None:
+    first = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW)
+    assert kinds(first.push(block([4.0] * 40, starts_session=True))) == ["drift"]
+    second = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW, learned=first.learned)
+    assert second.push(block([4.0] * 40, start_s=60.0, starts_session=True)) == []
+    forgetful = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW)
+    assert kinds(forgetful.push(block([4.0] * 40, start_s=60.0, starts_session=True))) == ["drift"]
+
+
+def test_evidence_of_before_and_after_a_restart_is_one_drift(manifest: Manifest) -> None:
+    first = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW)
+    assert first.push(block([4.0] * 9, starts_session=True)) == []
+    second = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW, learned=first.learned)
+    (drift,) = second.push(block([4.0] * 9, start_s=60.0, starts_session=True))
+    assert isinstance(drift, Drift)
+    assert (drift.windows, drift.score) == (12, 4.0)
+    assert (drift.start_s, drift.end_s) == pytest.approx((0.0, 60.8))
+
+
+def test_drift_without_times_has_none(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW)
+    (drift,) = pipeline.push(Block(np.full((40, 1), 4.0), np.full(40, math.nan), 7, starts_session=True))
+    assert isinstance(drift, Drift)
+    assert math.isnan(drift.start_s)
+    assert math.isnan(drift.end_s)
+
+
 # A threshold that follows the tail.
 
 
@@ -322,13 +361,13 @@ def test_threshold_stands_still_in_an_alarm_and_in_the_hold_off_after_it(manifes
     pipeline = adapting(manifest)
     pipeline.push(block([0.0] * 8 + [20.0] * 4, starts_session=True))
     assert pipeline.state == "alarm"
-    before, tail = pipeline.threshold, pipeline.tail
+    before, tail = pipeline.threshold, pipeline.learned.tail
     pipeline.push(block([20.0] * 50 + [0.0] * 4, start_s=1.2))
     assert pipeline.state == "normal"
     pipeline.push(block((PEAKS * 9)[: HOLD_OFF * 4 - 1], start_s=6.6))
-    assert (pipeline.threshold, pipeline.tail) == (before, tail)
+    assert (pipeline.threshold, pipeline.learned.tail) == (before, tail)
     pipeline.push(block(PEAKS, start_s=20.0))
-    assert pipeline.tail != tail
+    assert pipeline.learned.tail != tail
 
 
 def test_way_up_to_an_alarm_teaches_the_threshold_nothing(manifest: Manifest) -> None:
@@ -336,23 +375,22 @@ def test_way_up_to_an_alarm_teaches_the_threshold_nothing(manifest: Manifest) ->
     pipeline.push(block([0.0] * 8 + [3.0, 4.0, 4.5, 20.0, 20.0], starts_session=True))
     pipeline.push(block([0.0] * 200, start_s=1.3))
     assert pipeline.state == "normal"
-    assert pipeline.tail is not None
-    assert pipeline.tail.peaks == 0.0
+    assert pipeline.learned.tail.peaks == 0.0
 
 
 def test_threshold_stands_still_while_there_is_drift(manifest: Manifest) -> None:
     pipeline = adapting(manifest, drift_hours=SLOW)
     pipeline.push(block([4.0] * 30, starts_session=True))
-    before, tail = pipeline.threshold, pipeline.tail
+    before, tail = pipeline.threshold, pipeline.learned.tail
     pipeline.push(block((PEAKS + [4.0] * 12) * 4, start_s=3.0))
-    assert (pipeline.threshold, pipeline.tail) == (before, tail)
+    assert (pipeline.threshold, pipeline.learned.tail) == (before, tail)
 
 
 def test_what_was_learned_before_is_in_force_from_the_first_window(manifest: Manifest) -> None:
     first = adapting(manifest)
     first.push(block(PEAKS * 20, starts_session=True))
     scorer = Level(manifest, start=2.0, scale=0.5)
-    second = Pipeline(scorer, rules=AT_ONCE, adapt_limit=0.5, tail=first.tail)
+    second = Pipeline(scorer, rules=AT_ONCE, adapt_limit=0.5, learned=first.learned)
     assert second.threshold == first.threshold > 5.0
 
 
@@ -361,10 +399,10 @@ def test_command_gives_the_bundles_threshold_back(manifest: Manifest) -> None:
     pipeline.push(block([0.0] * 4 + PEAKS * 20, starts_session=True))
     assert pipeline.threshold > 5.0
     pipeline.rebaseline()
-    assert (pipeline.threshold, pipeline.tail) == (5.0, TailState())
+    assert (pipeline.threshold, pipeline.learned.tail) == (5.0, TailState())
 
 
 def test_threshold_stays_where_it_is_not_to_adapt(manifest: Manifest) -> None:
     pipeline = Pipeline(Level(manifest, start=2.0, scale=0.5), rules=AT_ONCE)
     pipeline.push(block(PEAKS * 20, starts_session=True))
-    assert (pipeline.threshold, pipeline.tail) == (5.0, None)
+    assert (pipeline.threshold, pipeline.learned.tail) == (5.0, TailState())

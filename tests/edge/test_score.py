@@ -357,8 +357,9 @@ def test_shares_are_the_terms_own_shares_weighted_with_the_terms() -> None:
     found = fuse(USUAL, NORMAL, SEEN)
     for i in (0, 7, 299):
         weighted = [0.0] * CHANNELS
-        for term, surprise in zip(USUAL, found.terms[i], strict=True):
+        for term, surprise, own in zip(USUAL, found.terms[i], found.parts[i], strict=True):
             _, parts = statistic_slowly(term, i)
+            np.testing.assert_allclose(own, parts, rtol=1e-9, atol=1e-9)
             weighted = [w + surprise * p / sum(parts) for w, p in zip(weighted, parts, strict=True)]
         # The floor under every part, 1e-9, is all that differs.
         np.testing.assert_allclose(found.shares[i], np.array(weighted) / sum(weighted), atol=1e-6)

@@ -150,4 +150,5 @@ class _Sight:
         if len(chosen):
             explained = explain(self._detector, scaled[chosen], conditions[chosen], self._explanation)
             shares[chosen], expected[chosen] = explained.shares, explained.expected
-        return Scores(np.zeros(count), shares, np.zeros((count, len(self.manifest.score)))), expected
+        terms = len(self.manifest.score)
+        return Scores(np.zeros(count), shares, np.zeros((count, terms)), np.zeros((count, terms, channels))), expected

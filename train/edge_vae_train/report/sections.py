@@ -266,13 +266,15 @@ def alarms(evaluation: Evaluation, insight: Insight) -> Html:
     names = evaluation.subject.detector.manifest.channel_names
     ways = {
         "share": "each channel's part in the score",
-        "normalised": "how unusual each channel's own error is for it",
+        "surprise": "how unlikely normal data is to have the channel's part in each term of the score",
         "imputation": "how far the score falls when a channel is replaced by what the model expects of it",
     }
     text = f"Alarms are explained by {explanation.method}: {ways[explanation.method]}."
     if explanation.hits:
         tried = ", ".join(f"{method} {hit:.0%}" for method, hit in explanation.hits.items())
         text += f" On synthetic faults of one channel (2 to 4 sigmas) the faulty channel came first: {tried}."
+        seen = ", ".join(f"{method} {hit:.0%}" for method, hit in explanation.seen.items())
+        text += f" Of those that the score sees: {seen}." if seen else ""
     else:
         text += " How often it names the right channel was not measured: there is one channel, or no model."
     if not insight.alarms:

@@ -53,13 +53,15 @@ def convert(
     Exit status 1, and no bundle, when the comparison fails. Example: edge-vae convert run -o pump.evb
     """
     from edge_vae_train.cli import need_training_extra, quiet_tensorflow
+    from edge_vae_train.interrupt import held
 
     need_training_extra("convert")
     from edge_vae_train.run_folder import Run
 
     trained = Run.read(run)
-    quiet_tensorflow()
-    from edge_vae_converters import conversion, parity
+    with held():
+        quiet_tensorflow()
+        from edge_vae_converters import conversion, parity
 
     result = conversion.convert(
         trained, name=output.stem, precision=precision, calibration=calibration, false_alarms_per_day=false_alarms

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from edge_vae_train.cli import column_options, need_training_extra, quiet_tensorflow
+from edge_vae_train.cli_progress import shown
+from edge_vae_train.interrupt import held
 
 if TYPE_CHECKING:
     from edge_vae_converters.demo.plan import Plan
 
 __all__ = ["demo"]
-
-PLAIN_REPORTS = 10
-"""Lines about training where there is no terminal for a bar."""
 
 
 @click.command()
@@ -84,10 +83,11 @@ def demo(
         claim(folder)
         plan = _plan(data, folder, epochs, about_data, say=say, simulated=simulated)
         say(f"data: {plan.what}\n{plan.rule}")
-        quiet_tensorflow()
-        from edge_vae_converters.demo import walk
+        with held():
+            quiet_tensorflow()
+            from edge_vae_converters.demo import walk
 
-        screen = walk.Screen(say, _progress)
+        screen = walk.Screen(say, shown)
         summary = walk.walk(plan, folder, kind=kind, port=port, screen=screen, began_s=began_s)
     if as_json:
         click.echo(json.dumps(summary.document(), indent=1))
@@ -153,31 +153,6 @@ def _own(
         baseline=baseline or 0,
         epochs=epochs,
     )
-
-
-@contextmanager
-def _progress(epochs: int) -> Iterator[Callable[[str, int, int, float, float], None]]:
-    """A function that shows an epoch: on a bar on a terminal, with a line now and then otherwise; both on stderr."""
-    if not sys.stderr.isatty():
-        yield _tell_some
-        return
-    with click.progressbar(length=epochs, label="training", file=sys.stderr, item_show_func=lambda item: item) as bar:
-
-        def show(view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
-            if epoch == 1:
-                bar.pos, bar.finished, bar.length = 0, False, epochs
-            bar.update(1, f"{view} {_losses(loss, held_out_loss)}")
-
-        yield show
-
-
-def _tell_some(view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
-    if epoch == 1 or epoch % max(1, epochs // PLAIN_REPORTS) == 0:
-        click.echo(f"{view}: epoch {epoch}/{epochs} {_losses(loss, held_out_loss)}", err=True)
-
-
-def _losses(loss: float, held_out_loss: float) -> str:
-    return f"loss {loss:.4f} held out {held_out_loss:.4f}"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from edge_vae_converters import tflite
 from edge_vae_converters.parity import Side, table
 from edge_vae_converters.representative import faulty, representative
 from edge_vae_train.explaining import choose
+from edge_vae_train.interrupt import answer, held
 from edge_vae_train.judge import (
     Judge,
     judge,
@@ -28,6 +29,7 @@ from edge_vae_train.judge import (
     reference_thresholds,
     seen_by,
 )
+from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
 
@@ -53,6 +55,7 @@ class Conversion:
         return self.bundle.manifest.parity
 
 
+@held()
 def convert(
     run: Run,
     *,
@@ -78,17 +81,12 @@ def convert(
         run.calibration, calibration=calibration, clip=record.clip, seed=seed + _CALIBRATION_SEED_STEP
     )
     given = {view.name: _given(view, data, record.clip) for view in record.views if view.name in graphs}
-    float32 = {
-        view: tflite.convert(graph.graph, precision="float32", representative=given[view])
-        for view, graph in graphs.items()
-    }
+    float32 = {view: _converted(graph, "float32", given[view]) for view, graph in graphs.items()}
     converted = float32
     if precision != "float32":
-        converted = {
-            view: tflite.convert(graph.graph, precision=precision, representative=given[view])
-            for view, graph in graphs.items()
-        }
+        converted = {view: _converted(graph, precision, given[view]) for view, graph in graphs.items()}
 
+    answer()
     normal = WindowSet.joined(run.held_out)
     stress = faulty(normal, count=STRESS_WINDOWS, severity=record.clip, clip=record.clip, seed=seed + _PARITY_SEED_STEP)
     runtimes = {view: TFLiteRuntime(c.model, outputs=c.outputs) for view, c in converted.items()}
@@ -111,6 +109,7 @@ def convert(
         calibration=calibration if precision == "int8" else "",
         parity=rows,
     )
+    answer()
     detector = Detector(described, {**runtimes, **principal_runtime(run)})
     explanation = choose(detector, normal, seed=seed + _EXPLANATION_SEED_STEP)
     bundle = Bundle(
@@ -120,6 +119,11 @@ def convert(
         reference=run.reference | reference_thresholds(run, wished),
     )
     return Conversion(bundle, {view: c.model for view, c in float32.items()})
+
+
+def _converted(graph: KerasRuntime, precision: str, representative: list[NDArray[np.float32]]) -> tflite.Converted:
+    answer()
+    return tflite.convert(graph.graph, precision=precision, representative=representative)
 
 
 def _given(view: View, windows: WindowSet, clip: float) -> list[NDArray[np.float32]]:
@@ -157,6 +161,7 @@ def _scores(judged: Judge, windows: WindowSet, seen: Mapping[str, Seen], at: NDA
     return judged.score(windows.windows, {name: one[at] for name, one in seen.items()})
 
 
+@held()
 def write(conversion: Conversion, output: Path, run: Run) -> list[Path]:
     """Write the bundle, and all models as plain `.tflite` files into the run folder; the paths, the bundle's first."""
     bundle = conversion.bundle

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -202,7 +203,9 @@ def watch(file: Path | None, host: str | None, port: int | None, base_topic: str
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit status."""
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    status = run(list(sys.argv[1:] if arguments is None else arguments))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and told: what is left is the end of the interpreter
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:

@@ -152,7 +152,8 @@ def see(
         views: The views.
         runtimes: The running model of each view that has one, by the view's name.
         scaled: The windows.
-        clip: The models see their input within plus and minus this.
+        clip: The models see their input within plus and minus this; the PCA of lag vectors, which has no int8 steps to
+            spare and goes on in a straight line beyond what it was fitted on, within `LIMIT_SIGMA`.
         conditions: (windows, conditions) of the operating mode; without a column where there are no modes.
     """
     seen = {}
@@ -162,7 +163,8 @@ def see(
             nothing = np.empty((len(target), 0))
             seen[view.name] = Seen(target, np.zeros_like(target), nothing, nothing, np.array(view.variance))
             continue
-        outputs = runtimes[view.name](np.clip(target, -clip, clip).astype(np.float32), conditions)
+        limit = LIMIT_SIGMA if view.lag else clip
+        outputs = runtimes[view.name](np.clip(target, -limit, limit).astype(np.float32), conditions)
         reconstruction, mean, log_variance = (outputs[name].astype(np.float64) for name in OUTPUTS)
         seen[view.name] = Seen(target, reconstruction, mean, log_variance, np.array(view.variance))
     return seen

@@ -132,6 +132,17 @@ def test_models_see_their_view_clipped_and_the_target_stays_unclipped() -> None:
         np.testing.assert_array_equal(seen[view.name].target, target)
 
 
+def test_a_pca_of_lag_vectors_sees_them_within_the_limits_alone() -> None:
+    lagged = View("pca", "window", (), (), ONES, 2, (), None)
+    runtime, far = Recorder(), SCALED.copy()
+    far[0, 0] = 2 * LIMIT_SIGMA
+    see((lagged,), {"pca": runtime}, far, clip=CLIP, conditions=NO_CONDITIONS)
+    (shown,) = runtime.seen
+    np.testing.assert_array_equal(shown, lagged.target(far, NO_CONDITIONS).astype(np.float32))
+    assert np.abs(shown[1:]).max() > CLIP
+    assert np.abs(shown).max() == LIMIT_SIGMA
+
+
 def test_what_a_model_answers_is_kept_with_the_views_variance() -> None:
     runtimes = {"window": Recorder(), "features": Recorder(0.25)}
     found = see((WINDOW, FEATURES), runtimes, SCALED, clip=CLIP, conditions=NO_CONDITIONS)["features"]

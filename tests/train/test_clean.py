@@ -32,7 +32,7 @@ def window_set(windows: NDArray[np.float32], modes: NDArray[np.float32] | None =
 def prepared(training: WindowSet) -> Prepared:
     """Training windows, and one held-out block whose windows are as dirty as the worst of them."""
     block = window_set(3.0 * waves(20, seed=9), np.tile(training.conditions[:1], (20, 1)))
-    return Prepared(Scaler(np.zeros(2), np.ones(2)), None, training, (block,), (), ("a note",))
+    return Prepared(Scaler(np.zeros(2), np.ones(2)), None, training, (block,), training[:0], (), ("a note",))
 
 
 def dirty(count: int = 94) -> WindowSet:
@@ -78,11 +78,12 @@ def test_held_out_blocks_keep_all_their_windows() -> None:
     assert after.scaler is found.scaler
 
 
-def test_a_rare_mode_loses_no_larger_share_than_a_frequent_one() -> None:
+@pytest.mark.parametrize("by", ["forest", pytest.param("model", marks=pytest.mark.keras)])
+def test_a_rare_mode_loses_no_larger_share_than_a_frequent_one(by: str) -> None:
     windows, rare = waves(100, seed=0), np.arange(100) >= 90
     windows[rare] *= 3.0
     modes = np.eye(2, dtype=np.float32)[rare.astype(int)]
-    after = clean(prepared(window_set(windows, modes)), settings(clean=0.2))
+    after = clean(prepared(window_set(windows, modes)), settings(clean=0.2, clean_by=by))
     assert after.training.conditions.sum(axis=0).tolist() == [72, 8]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from edge_vae.bundle import Bundle, Modes
 from edge_vae.cli import run
 from edge_vae.errors import DataError, TrainingError
 from edge_vae.explain import Explanation
-from edge_vae_train.finetune import EPOCHS, Gain, Origin, expect_gain
+from edge_vae_train.finetune import EPOCHS, MAX_FOUND_LESS, Gain, Origin, expect_gain
 from edge_vae_train.run_folder import Run
 from edge_vae_train.tflite_weights import read_weights
 
@@ -91,6 +92,7 @@ def test_the_run_says_what_it_was_made_of_and_what_was_compared(tuned: Run, run_
     for view in ("window", "features"):
         assert f"view {view}: fine-tuning took the held-out loss from " in notes
         assert tuned.record.training.fits[view].epochs == 9  # the old weights are the first
+    assert "and the ROC-AUC on synthetic faults from 0." in notes
 
 
 def test_a_fine_tuned_run_becomes_a_bundle_and_can_be_fine_tuned_again(
@@ -202,11 +204,21 @@ def test_fine_tuning_that_does_not_help_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def gain(before: float, after: float, *found: float) -> Gain:
+    found_before, found_after = found or (0.8, 0.8)
+    return Gain(before=before, after=after, found_before=found_before, found_after=found_after)
+
+
 def test_one_view_that_gained_is_enough_and_the_other_is_told_to_keep_its_weights() -> None:
-    gains = {"window": Gain(before=0.5, after=0.4), "features": Gain(before=0.2, after=0.21)}
+    gains = {"window": gain(0.5, 0.4, 0.8, 0.85), "features": gain(0.2, 0.21)}
     expect_gain(gains)
     assert (
-        gains["window"].told("window").endswith("from 0.5000 (old weights, scaler and variance fitted anew) to 0.4000")
+        gains["window"]
+        .told("window")
+        .endswith(
+            "from 0.5000 (old weights, scaler and variance fitted anew) to 0.4000, "
+            "and the ROC-AUC on synthetic faults from 0.800 to 0.850"
+        )
     )
     assert gains["features"].told("features").endswith("to 0.2100, so the old weights are kept")
 
@@ -216,7 +228,60 @@ def test_no_gain_in_any_view_is_refused(after: float) -> None:
     with pytest.raises(
         TrainingError, match=r"scaler and variance fitted anew, 0\.5000 \(window\), received 0\.[56]000"
     ):
-        expect_gain({"window": Gain(before=0.5, after=after)})
+        expect_gain({"window": gain(0.5, after)})
+
+
+def test_a_view_that_finds_clearly_less_is_refused_in_spite_of_its_loss() -> None:
+    expect_gain({"window": gain(0.5, 0.4, 0.8, 0.8 - MAX_FOUND_LESS + 1e-6)})
+    with pytest.raises(TrainingError, match=r"fitted anew, 0\.800 \(window\), received 0\.740 \(window\)\. Give fewer"):
+        expect_gain({"window": gain(0.5, 0.4, 0.8, 0.74), "features": gain(0.2, 0.1)})
+
+
+def waves(file: Path, *, seed: int, lead: float) -> Path:
+    """A minute of three sines at 10 Hz, each ahead of the one before."""
+    t = np.arange(600)
+    noise = np.random.default_rng(seed).normal(0, 0.1, (600, 3))
+    values = np.sin(t[:, None] / 5.0 + lead * np.arange(3)) + noise
+    pd.DataFrame(values, columns=["a", "b", "c"]).assign(time=t / 10).to_csv(file, index=False)
+    return file
+
+
+@pytest.fixture(scope="module")
+def waving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a model that knows such sines."""
+    folder = tmp_path_factory.mktemp("waving")
+    config = folder / "edge-vae.toml"
+    config.write_text(
+        "[window]\nlength = 16\nstride = 4\n[training]\nepochs = 25\n[model]\nlatent = 4\n"
+        "[calibration]\nscore = ['window.nll']\n"
+    )
+    files = [str(waves(folder / f"{seed}.csv", seed=seed, lead=1.0)) for seed in (0, 1)]
+    assert run(["train", *files, "--config", str(config), "-o", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_a_model_that_learned_the_new_machine_finds_as_much_as_before(tmp_path: Path, waving: Path) -> None:
+    new = waves(tmp_path / "new.csv", seed=2, lead=1.3)
+    assert run(["train", str(new), "--from", str(waving), "--epochs", "5", "-o", str(tmp_path / "run")]) == 0
+    note = next(note for note in Run.read(tmp_path / "run").record.notes if "fine-tuning took" in note)
+    before, after = map(float, note.rpartition("synthetic faults from ")[2].split(" to "))
+    assert 0.9 < before <= after <= 1.0
+
+
+def test_a_model_that_fine_tuning_blinded_is_refused_in_one_line(
+    tmp_path: Path, waving: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a KL weight that outweighs all else the loss falls, and what falls silent are the latent units."""
+    record = msgspec.json.decode((waving / "run.json").read_bytes())
+    record["training"]["fits"]["window"]["beta"] = 100.0
+    blinding = shutil.copytree(waving, tmp_path / "blinding")
+    (blinding / "run.json").write_bytes(msgspec.json.encode(record))
+    monkeypatch.setattr("edge_vae_train.fit.TUNING_RATE", 5e-3)
+    new = waves(tmp_path / "new.csv", seed=2, lead=1.0)
+    assert run(["train", str(new), "--from", str(blinding), "--epochs", "10", "-o", str(tmp_path / "run")]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "fine-tuning made a model find fewer faults on the new machine: expected a ROC-AUC on synthetic" in last
+    assert not (tmp_path / "run").exists()
 
 
 def test_data_without_a_channel_of_the_model_is_refused(

@@ -31,7 +31,8 @@ def target(given: WindowSet) -> FloatArray:
     return VIEW.target(given.windows.astype(np.float64), given.conditions)
 
 
-TRAINING, HELD_OUT = windows(60, seed=0), windows(15, seed=1)
+TRAINING, HELD_OUT, BETWEEN = windows(60, seed=0), windows(15, seed=1), windows(7, seed=2)
+EVERY = WindowSet.joined([TRAINING, HELD_OUT, BETWEEN])
 
 
 def ledoit_wolf_slowly(samples: FloatArray) -> FloatArray:
@@ -61,13 +62,13 @@ def relative_distances(fitted: WindowSet, asked: WindowSet) -> FloatArray:
 
 def test_held_out_windows_are_judged_by_a_fit_without_them() -> None:
     distances = relative_distances(TRAINING, HELD_OUT)
-    _, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT)
+    _, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT, every=EVERY)
     np.testing.assert_allclose(statistic, (distances / distances.mean(axis=0)).max(axis=1), rtol=1e-9)
 
 
 def test_the_term_is_fitted_on_all_windows_and_relative_to_the_usual_distance_of_each_channel() -> None:
-    term, _ = fit_mahalanobis(VIEW, TRAINING, HELD_OUT)
-    everything = target(WindowSet.joined([TRAINING, HELD_OUT]))
+    term, _ = fit_mahalanobis(VIEW, TRAINING, HELD_OUT, every=EVERY)
+    everything = target(EVERY)
     usual = relative_distances(TRAINING, HELD_OUT).mean(axis=0)
     assert term.name == "features.mahalanobis"
     np.testing.assert_allclose(np.array(term.centre), everything.mean(axis=0), rtol=1e-6, atol=1e-7)
@@ -86,7 +87,7 @@ def test_the_covariance_is_shrunk() -> None:
 
 
 def test_one_strange_channel_is_enough() -> None:
-    term, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT)
+    term, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT, every=EVERY)
     strange = HELD_OUT.windows.astype(np.float64).copy()
     strange[:, :, 1] += 30.0
     nothing = np.zeros((len(strange), 0), np.float32)

@@ -105,6 +105,20 @@ def test_held_out_blocks_come_from_several_sessions_and_are_about_a_fifth() -> N
     assert 0.15 < share < 0.25
 
 
+@pytest.mark.parametrize("sizes", [[2_000], [120], [60, 60], [2_000, 40, 700]])
+def test_every_normal_window_is_for_training_or_held_out_or_between(sizes: list[int]) -> None:
+    starts = np.cumsum([0, *sizes])
+    found = prepared(
+        *(session(size, first=int(at), seed=i) for i, (at, size) in enumerate(zip(starts, sizes, strict=False)))
+    )
+    parts = [training_rows(found), *held_out_rows(found), rows_of(found.between.windows, found)]
+    every = np.sort(np.concatenate(parts)[:, 0])
+    length, stride = parts[0].shape[1], int(np.diff(every).min())
+    expected = [np.arange(at, at + size - length + 1, stride) for at, size in zip(starts, sizes, strict=False)]
+    np.testing.assert_array_equal(every, np.concatenate(expected))
+    assert len(parts[-1])
+
+
 def test_a_block_is_consecutive_windows() -> None:
     for block in held_out_rows(prepared(session(2_000))):
         assert (np.diff(block[:, 0]) == 2).all()
@@ -391,6 +405,12 @@ def test_rows_without_a_mode_are_left_out_and_told_and_end_a_run() -> None:
     rows = np.concatenate([mode_rows(windows, found) for windows in (found.training, *found.held_out)])
     assert not set(rows.ravel().tolist()) & {300, 301, 302, 303, 304, 605, 606}
     assert not ((rows[:, 0] < 300) & (rows[:, -1] > 304)).any()
+
+
+def test_run_goes_on_behind_rows_without_a_mode_and_keeps_its_baseline() -> None:
+    made = moded([(LOW, 300), ((NAN, 10.0), 5), (LOW, 300), (HIGH, 300)])
+    found = prepared_modes(made, baseline=50)
+    assert [len(rows) for rows in found.sessions] == [600, 300]
 
 
 def test_labels_and_times_travel_with_their_mode_run() -> None:

@@ -61,7 +61,7 @@ def test_mean_and_axes_are_scikit_learns_up_to_their_signs() -> None:
 def test_the_statistic_is_the_mean_squared_residual_of_all_lag_vectors_of_a_window() -> None:
     vectors = np.clip(vectors_slowly(TRAINING, 3), -CLIP, CLIP).reshape(-1, 6)
     expected = PCA(len(FITTED["lag_components"]), svd_solver="full").fit(vectors)
-    found = principal_statistic(VIEW, FITTED, window_set(HELD_OUT), clip=CLIP)
+    found = principal_statistic(VIEW, FITTED, window_set(HELD_OUT))
     for window, statistic in zip(vectors_slowly(HELD_OUT, 3), found, strict=True):
         clipped = np.clip(window, -CLIP, CLIP)
         residual = window - expected.inverse_transform(expected.transform(clipped))
@@ -73,7 +73,7 @@ def test_a_broken_correlation_stands_out_and_a_larger_swing_of_both_does_not() -
     broken[:, :, 1] = 4.0 - broken[:, :, 1]
     larger = 1.5 * larger - [0.5, 1.0]
     found = [
-        np.median(principal_statistic(VIEW, FITTED, window_set(np.clip(windows, -CLIP, CLIP)), clip=CLIP))
+        np.median(principal_statistic(VIEW, FITTED, window_set(np.clip(windows, -CLIP, CLIP))))
         for windows in (usual, broken, larger)
     ]
     assert found[1] > 5 * found[0]
@@ -107,7 +107,7 @@ def test_a_residual_is_left_where_all_cells_vary_alike(lagged: int, channels: in
     made = view(lagged, channels=channels)
     arrays = fit_principal(made, window_set(noise), clip=CLIP, seed=0)
     assert arrays["lag_components"].shape == (lagged * channels - 1, lagged * channels)
-    statistic = principal_statistic(made, arrays, window_set(noise), clip=CLIP)
+    statistic = principal_statistic(made, arrays, window_set(noise))
     assert np.mean(statistic) == pytest.approx(1 / (lagged * channels), rel=0.15)  # the one axis of all that is left
 
 
@@ -130,7 +130,7 @@ def test_samples_beyond_the_clip_count_as_at_it() -> None:
 
 def test_data_that_never_varies_has_a_fit_too() -> None:
     arrays = fit_principal(VIEW, window_set(np.ones((9, 8, 2))), clip=CLIP, seed=0)
-    statistic = principal_statistic(VIEW, arrays, window_set(np.ones((2, 8, 2))), clip=CLIP)
+    statistic = principal_statistic(VIEW, arrays, window_set(np.ones((2, 8, 2))))
     assert statistic == pytest.approx([0.0, 0.0], abs=1e-9)
 
 

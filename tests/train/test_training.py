@@ -18,7 +18,7 @@ from edge_vae.cli import run
 from edge_vae.features import feature_names, features
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
-from edge_vae_train.training import _features_view
+from edge_vae_train.views import features_view
 
 pytestmark = pytest.mark.keras
 
@@ -80,8 +80,8 @@ def test_training_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert document["training"]["sessions"] == 2
     assert document["shift"].keys() == {"a", "b"}
     assert "2 sessions, 1000 rows, 2 channels, 10 Hz" in err
-    assert "epoch 1/3 window: loss " in err
-    assert "epoch 3/3 features: loss " in err
+    assert "window: epoch 1/3 loss " in err
+    assert "features: epoch 3/3 loss " in err
     assert "--baseline N" in err
     record = Run.read(tmp_path / "run").record
     assert (record.settings.window.length, record.settings.training.epochs) == (16, 3)
@@ -174,7 +174,7 @@ def test_the_features_of_each_mode_have_a_centre_and_a_spread_of_their_own() -> 
     windows = generator.normal(size=(sum(counts), 8, 2)).astype(np.float32)
     windows[4:] *= 3.0
     conditions = np.repeat(modes, counts, axis=0)
-    view = _features_view(WindowSet(windows, conditions), ((1.0, 1.0),))
+    view = features_view(WindowSet(windows, conditions), ((1.0, 1.0),))
     raw = features(windows.astype(np.float64))
     names = feature_names(8)
     assert (view.input, np.shape(view.centre), np.shape(view.scale)) == (
@@ -199,7 +199,7 @@ def test_the_features_of_each_mode_have_a_centre_and_a_spread_of_their_own() -> 
 
 def test_a_feature_that_never_varies_has_a_spread_to_divide_by() -> None:
     windows = WindowSet(np.ones((20, 8, 1), np.float32), np.zeros((20, 0), np.float32))
-    view = _features_view(windows, ((1.0,),))
+    view = features_view(windows, ((1.0,),))
     assert view.conditions == ()
     assert set(np.ravel(view.scale)) == {1e-3}
 

@@ -106,7 +106,5 @@ def _by_model(prepared: Prepared, settings: Settings, *, clip: float, progress: 
 
 
 def _errors(fitted: fitting.Fitted, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> FloatArray:
-    given = [conditions] if fitted.vae.architecture.modes else []
-    mean = fitted.vae.encoder([windows, *given] if given else windows)[0]
-    decoded = np.asarray(fitted.vae.decoder([mean, *given] if given else mean), np.float64)
-    return np.asarray((np.square(windows - decoded) / fitted.variance).mean(axis=(1, 2)))
+    errors = np.square(windows - fitted.vae.reconstructed(windows, conditions))
+    return np.asarray((errors / fitted.variance).mean(axis=(1, 2)))

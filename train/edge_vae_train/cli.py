@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ import click
 import msgspec
 
 from edge_vae.errors import MissingExtraError
+from edge_vae_train.cli_progress import shown
+from edge_vae_train.interrupt import held
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from edge_vae_train.data import Columns
     from edge_vae_train.finetune import Origin
     from edge_vae_train.settings import Settings
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "score", "train"]
 
 DATA = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-_PLAIN_REPORTS = 10
 _RATE_TOLERANCE = 0.1
 
 
@@ -131,11 +129,11 @@ def train(
         _say(note)
     counts = f"{len(recording.sessions)} sessions, {recording.samples} rows, {len(recording.channels)} channels"
     _say(f"{counts}, {recording.rate_hz:.4g} Hz")
-    quiet_tensorflow()
-    from edge_vae_train.training import train as run_training
-
-    with _Progress(settings.training.epochs) as progress:
-        run, shift = run_training(recording, settings, folder, progress=progress.update, origin=start)
+    with held():
+        quiet_tensorflow()
+        from edge_vae_train.training import train as run_training
+    with shown() as progress:
+        run, shift = run_training(recording, settings, folder, progress=progress, origin=start)
     for note in run.record.notes[len(recording.notes) :]:
         _say(note)
     _say(shift.advice(baseline=settings.baseline.samples))
@@ -292,10 +290,11 @@ def _origin(path: Path, config: Path | None) -> Origin:
     if config is not None:
         msg = "--from and --config: expected one of them; the model says what a configuration would, options the rest"
         raise click.UsageError(msg)
-    quiet_tensorflow()
-    from edge_vae_train.finetune import Origin
+    with held():
+        quiet_tensorflow()
+        from edge_vae_train.finetune import Origin
 
-    return Origin.read(path)
+        return Origin.read(path)
 
 
 def _tuned_settings(origin: Origin, options: dict[str, Any]) -> Settings:
@@ -333,6 +332,7 @@ def _overridden(settings: Settings, options: dict[str, Any]) -> Settings:
         raise click.UsageError(str(error)) from error
 
 
+@held()
 def quiet_tensorflow() -> None:
     """Import TensorFlow with the lines that its C++ writes at start-up kept off the terminal."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -347,40 +347,3 @@ def quiet_tensorflow() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(quiet)
-
-
-class _Progress:
-    """A progress bar on a terminal, plain lines otherwise; both on stderr."""
-
-    def __init__(self, epochs: int) -> None:
-        self._every = max(1, epochs // _PLAIN_REPORTS)
-        self._bar: Any = None
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                TextColumn("epoch {task.completed}/{task.total} {task.description}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("", total=None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
-        """Show the losses of an epoch of a view's model."""
-        line = f"{view}: loss {loss:.4f} held out {held_out_loss:.4f}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=epoch, total=epochs, description=line)
-        elif epoch == 1 or epoch % self._every == 0:
-            _say(f"epoch {epoch}/{epochs} {line}")

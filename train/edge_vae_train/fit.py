@@ -19,7 +19,7 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import VARIANCE_FLOOR
 from edge_vae_train.elbo import Examples, SigmaVAE
 from edge_vae_train.families import linear
-from edge_vae_train.interrupt import whole_epochs
+from edge_vae_train.interrupt import answer, held
 from edge_vae_train.models import Architecture, VariationalAutoencoder, build
 
 __all__ = ["ACTIVE_VARIANCE", "MAX_TRIES", "Fitted", "Progress", "deterministic", "fit", "tune"]
@@ -76,6 +76,7 @@ class Fitted:
         return self.history[self.kept_epoch - 1]
 
 
+@held()
 def fit(
     architecture: Architecture,
     training: NDArray[np.float32],
@@ -135,6 +136,7 @@ def fit(
     return fitted
 
 
+@held()
 def tune(
     vae: VariationalAutoencoder,
     training: NDArray[np.float32],
@@ -182,7 +184,8 @@ def tune(
     steps = _Steps(model, sets[0], batch_size=batch_size, epochs=epochs, masked=masked, seed=seed, rate=TUNING_RATE)
     watched = sets[1].spread(_MAX_HELD_OUT)
     history = [before]
-    for epoch in whole_epochs(epochs):
+    for epoch in range(1, epochs + 1):
+        answer()
         history.append((steps.epoch(beta), model.losses(watched, kl_weight=beta)[0]))
         progress(epoch, epochs, *history[-1])
     history[-1] = after = _refitted(model, *sets, beta=beta)
@@ -297,7 +300,8 @@ def _train(
     warm, patience = max(1, epochs // 3), max(5, epochs // 5)
     history: list[tuple[float, float]] = []
     best, kept_epoch, kept = np.inf, 0, []
-    for epoch in whole_epochs(epochs):
+    for epoch in range(1, epochs + 1):
+        answer()
         loss = steps.epoch(beta * min(1.0, epoch / warm))
         held_out_loss, _ = model.losses(watched, kl_weight=beta)
         history.append((loss, held_out_loss))

@@ -9,6 +9,7 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import Term
 from edge_vae.view import View, to_rows
 from edge_vae_train.prepare import WindowSet
+from edge_vae_train.views import chunks
 
 __all__ = ["fit_mahalanobis"]
 
@@ -16,17 +17,19 @@ _RIDGE = 1e-3
 """Added to the variance of each standardised feature: a combination that never varies must not decide."""
 
 
-def fit_mahalanobis(view: View, training: WindowSet, held_out: WindowSet) -> tuple[Term, FloatArray]:
+def fit_mahalanobis(
+    view: View, training: WindowSet, held_out: WindowSet, *, every: WindowSet
+) -> tuple[Term, FloatArray]:
     """The term `features.mahalanobis`, and its statistic (windows,) of the held-out windows; `view` sees features.
 
     Each channel has a covariance of its own, shrunk as Ledoit and Wolf (2004) do: some hundreds of windows are few for
     the covariance of all features of all channels. A channel's distances are taken relative to their mean on held-out
-    windows, under a fit without these; the term itself is fitted on all windows.
+    windows, under a fit without these; the term itself is fitted on `every` normal window.
     """
     known, unknown = (_features(view, windows) for windows in (training, held_out))
     distances = _distances(unknown, known.mean(axis=0), _precisions(known))
     usual = np.maximum(distances.mean(axis=0), np.finfo(np.float32).tiny)
-    everything = np.concatenate([known, unknown])
+    everything = _features(view, every)
     precisions = _precisions(everything) / usual[:, None, None]
     flat = precisions.reshape(-1, precisions.shape[2])
     term = Term("features.mahalanobis", centre=to_rows(everything.mean(axis=0)), precision=to_rows(flat))
@@ -34,7 +37,8 @@ def fit_mahalanobis(view: View, training: WindowSet, held_out: WindowSet) -> tup
 
 
 def _features(view: View, windows: WindowSet) -> FloatArray:
-    return view.target(windows.windows.astype(np.float64), windows.conditions)
+    parts = (part for _, part in chunks(windows))
+    return np.concatenate([view.target(part.windows.astype(np.float64), part.conditions) for part in parts])
 
 
 def _precisions(features: FloatArray) -> FloatArray:

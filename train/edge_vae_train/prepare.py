@@ -59,6 +59,7 @@ class Prepared:
         modes: The operating modes with a scaler each; None without mode columns.
         training: Windows to train on.
         held_out: Blocks of consecutive windows, at least one window away from training.
+        between: The windows in that distance, for what is fitted on all normal data in the end.
         sessions: Scaled normal rows of each session that the windows came from, for the report on their shift.
         notes: What was left out, and why.
     """
@@ -67,6 +68,7 @@ class Prepared:
     modes: Modes | None
     training: WindowSet
     held_out: tuple[WindowSet, ...]
+    between: WindowSet
     sessions: tuple[FloatArray, ...]
     notes: tuple[str, ...]
 
@@ -102,29 +104,31 @@ def prepare(recording: Recording, *, length: int, stride: int, baseline: int, ro
             session, rows, length=length, stride=stride, baseline=baseline, period_s=period_s
         )
         windows.append((WindowSet(found, np.repeat(conditions[[number]], len(found), axis=0)), scored))
-    training, held_out = _split(windows, gap=-(-length // stride))
+    training, held_out, between = _split(windows, gap=-(-length // stride))
     if not len(training) or not held_out:
         raise _too_short(recording, length, baseline)
     normal = tuple(rows[_normal(session)] for session, rows in zip(healthy, scaled, strict=True))
-    return Prepared(scaler, modes, training, held_out, normal, tuple(notes))
+    return Prepared(scaler, modes, training, held_out, between, normal, tuple(notes))
 
 
 def _mode_runs(session: Session, notes: list[str]) -> list[Session]:
-    """The stretches of a session in which its mode does not change; rows whose mode is missing are left out."""
+    """The stretches of a session in which its mode does not change; a row whose mode is missing has no readings."""
     if session.modes is None:
         return [session]
     known = np.asarray(np.isfinite(session.modes).all(axis=1))
     if not known.all():
         notes.append(f"{session.name}: {np.count_nonzero(~known)} rows without an operating mode are left out")
-    changes = (np.diff(session.modes, axis=0) != 0).any(axis=1)
-    edges = [0, *(np.flatnonzero(changes) + 1), len(known)]
-    runs = [slice(at, end) for at, end in pairwise(edges) if end > at and known[at]]
+    if not known.any():
+        return []
+    modes = session.modes[np.maximum.accumulate(np.where(known, np.arange(len(known)), known.argmax()))]
+    values = np.where(known[:, None], session.values, np.nan)
+    edges = [0, *(np.flatnonzero((np.diff(modes, axis=0) != 0).any(axis=1)) + 1), len(modes)]
     return [
         Session(
-            session.name, session.values[run], session.times[run],
-            None if session.labels is None else session.labels[run], session.modes[run],
+            session.name, values[run], session.times[run],
+            None if session.labels is None else session.labels[run], modes[run],
         )
-        for run in runs
+        for run in (slice(at, end) for at, end in pairwise(edges))
     ]  # fmt: skip
 
 
@@ -252,8 +256,12 @@ def _first(normal: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return first
 
 
-def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int) -> tuple[WindowSet, tuple[WindowSet, ...]]:
-    """Training windows, and every fifth block of windows that the device would score.
+_Split = tuple[WindowSet, tuple[WindowSet, ...], WindowSet]
+"""Training windows, held-out blocks, and the windows between them."""
+
+
+def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int) -> _Split:
+    """Training windows, every fifth block of windows that the device would score, and what lies between.
 
     A block lies within one session. A training window is at least `gap` windows away from held-out ones of its session.
     Of little data the end is held out, in one piece: gaps on both sides of several blocks would cost more windows than
@@ -263,41 +271,45 @@ def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int) -> 
     if total < _FEW_GAPS * gap:
         return _last_block_held_out(sessions, gap=gap, size=max(gap + 1, total // HELD_OUT_EVERY))
     size = max(gap + 1, min(_GAPS_PER_BLOCK * gap, total // _BLOCKS_WANTED))
-    training, held_out, block = [], [], 0
+    training, held_out, between, block = [], [], [], 0
     for windows, scored in sessions:
-        keep = np.ones(len(windows), np.bool_)
+        trained, near = np.ones(len(windows), np.bool_), np.zeros(len(windows), np.bool_)
         at = np.flatnonzero(scored)
         for piece in np.array_split(at, max(1, len(at) // size)) if len(at) else []:
             block += 1
             if block % HELD_OUT_EVERY == HELD_OUT_EVERY // 2 + 1:
                 held_out.append(windows[piece])
-                keep[max(piece[0] - gap, 0) : piece[-1] + gap + 1] = False
-        training.append(windows[keep])
+                around = slice(max(piece[0] - gap, 0), piece[-1] + gap + 1)
+                near[around] = trained[around]
+                trained[around] = near[piece] = False
+        training.append(windows[trained])
+        between.append(windows[near])
     if not held_out and block > 1:
         return _last_block_held_out(sessions, gap=gap, size=size)
-    return WindowSet.joined(training), tuple(held_out)
+    return WindowSet.joined(training), tuple(held_out), WindowSet.joined(between)
 
 
-def _last_block_held_out(
-    sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, size: int
-) -> tuple[WindowSet, tuple[WindowSet, ...]]:
+def _last_block_held_out(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, size: int) -> _Split:
     """The split of little data: the last `size` windows that the device would score are held out, a block a session.
 
     At most half of them, so that something is left to train on.
     """
     total = sum(int(scored.sum()) for _, scored in sessions)
     if total < 2 * (gap + 1):
-        return WindowSet.joined([windows for windows, _ in sessions]), ()
+        every = WindowSet.joined([windows for windows, _ in sessions])
+        return every, (), every[:0]
     missing = min(size, total // 2)
-    training, held_out = [], []
+    training, held_out, between = [], [], []
     for windows, scored in reversed(sessions):
         at = np.flatnonzero(scored)[-missing:] if missing else np.empty(0, np.intp)
         missing -= len(at)
         if len(at):
-            held_out.append(windows[int(at[0]) :])
-            windows = windows[: max(int(at[0]) - gap, 0)]
+            first, last = max(int(at[0]) - gap, 0), int(at[0])
+            held_out.append(windows[last:])
+            between.append(windows[first:last])
+            windows = windows[:first]
         training.append(windows)
-    return WindowSet.joined(training[::-1]), tuple(held_out[::-1])
+    return WindowSet.joined(training[::-1]), tuple(held_out[::-1]), WindowSet.joined(between[::-1])
 
 
 def _too_short(recording: Recording, length: int, baseline: int) -> TrainingError:

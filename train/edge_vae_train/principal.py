@@ -11,7 +11,7 @@ from scipy import linalg
 from edge_vae.principal import PrincipalRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import Term, statistic_of
-from edge_vae.view import View, see
+from edge_vae.view import LIMIT_SIGMA, View, see
 from edge_vae_train.prepare import WindowSet
 
 __all__ = ["fit_principal", "lag", "principal_statistic"]
@@ -35,7 +35,10 @@ def lag(windows: int, *, length: int, channels: int) -> int:
 
 
 def fit_principal(view: View, windows: WindowSet, *, clip: float, seed: int) -> Arrays:
-    """`lag_mean` (lag * channels,) and orthonormal `lag_components` (components, lag * channels) of clipped windows."""
+    """`lag_mean` (lag * channels,) and orthonormal `lag_components` (components, lag * channels) of clipped windows.
+
+    A glitch in normal data, beyond the clip, must not get a component of its own; what is scored is not clipped.
+    """
     target = np.clip(view.target(windows.windows.astype(np.float64), windows.conditions), -clip, clip)
     vectors = target.reshape(-1, view.lag * target.shape[2])
     if len(vectors) > _MAX_VECTORS:
@@ -44,10 +47,10 @@ def fit_principal(view: View, windows: WindowSet, *, clip: float, seed: int) -> 
     return {"lag_mean": mean.astype(np.float32), "lag_components": _axes(vectors - mean).astype(np.float16)}
 
 
-def principal_statistic(view: View, arrays: Arrays, held_out: WindowSet, *, clip: float) -> FloatArray:
+def principal_statistic(view: View, arrays: Arrays, held_out: WindowSet) -> FloatArray:
     """The statistic (windows,) of the term `pca` that these components give held-out windows."""
     windows = held_out.windows.astype(np.float64)
-    seen = see([view], {view.name: PrincipalRuntime(arrays)}, windows, clip=clip, conditions=held_out.conditions)
+    seen = see([view], {view.name: PrincipalRuntime(arrays)}, windows, clip=LIMIT_SIGMA, conditions=held_out.conditions)
     return statistic_of(Term("pca"), windows, seen)
 
 

@@ -38,10 +38,10 @@ REPLAY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Where the demo shows what happens: a line of text, and the epochs of a training of at most so many."""
+    """Where the demo shows what happens: a line of text, and the epochs of a training."""
 
     say: Callable[[str], object]
-    progress: Callable[[int], AbstractContextManager[Progress]]
+    progress: Callable[[], AbstractContextManager[Progress]]
 
 
 def walk(
@@ -103,7 +103,7 @@ def _train(plan: Plan, folder: Path, columns: Columns, screen: Screen) -> Run:
     recording = recorded.read(plan.train, columns)
     for note in recording.notes:
         screen.say(note)
-    with screen.progress(plan.settings.training.epochs) as progress:
+    with screen.progress() as progress:
         run, shift = training.train(recording, plan.settings, folder, progress=progress)
     for note in run.record.notes[len(recording.notes) :]:
         screen.say(note)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
+from numpy.typing import NDArray
+
+from edge_vae.sample import FloatArray
 
 __all__ = ["Architecture", "Tensor", "VariationalAutoencoder", "assemble", "joined", "posterior"]
 
@@ -54,6 +58,12 @@ class VariationalAutoencoder:
     architecture: Architecture
     encoder: Model
     decoder: Model
+
+    def reconstructed(self, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> FloatArray:
+        """What is decoded from the posterior means of clipped windows, (windows, length, channels)."""
+        given = [conditions] if self.architecture.modes else []
+        mean = np.asarray(self.encoder([windows, *given] if given else windows)[0])
+        return np.asarray(self.decoder([mean, *given] if given else mean), np.float64)
 
 
 Encode = Callable[[Architecture, Tensor, Tensor], tuple[Tensor, Tensor]]

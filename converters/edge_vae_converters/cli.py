@@ -117,7 +117,8 @@ def promise(threshold: Threshold) -> str:
     )
     if t.kind == "blocks":
         support += (
-            "; too few to fit a tail, so the tail of a typical block was taken: give more normal data to promise more"
+            "; too few to fit a tail, so an exponential one was taken, drawn to what is usual: the promise may be off"
+            " by several times, give more normal data"
         )
     elif expected < EXPECTED_TO_JUDGE:
         support += f"; {expected:.2g} false alarms are expected in them, too few to check the promise"

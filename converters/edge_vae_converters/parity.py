@@ -99,6 +99,10 @@ def failures(rows: Sequence[ParityRow]) -> list[ParityRow]:
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> float:
+    """Rank correlation; of scores that are all equal, as where no channel ever varies, 1 if both are, else 0."""
+    still = [bool(np.ptp(scores) == 0) for scores in (a, b)]
+    if any(still):
+        return float(all(still))
     return float(stats.spearmanr(a, b).statistic)
 
 

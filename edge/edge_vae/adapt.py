@@ -9,6 +9,7 @@ threshold is the bundle's where there is no evidence.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import msgspec
 
@@ -50,15 +51,17 @@ class TailState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Adaptation:
     """Fed one score a window of normal operation, it holds the threshold that keeps the bundle's wish here.
 
-    A peak is the highest score of a run of exceedances; exceedances closer than `overlap` windows share samples and are
-    one peak. A peak beyond the threshold counts as one that reached it, never with its height. A run that is
-    interrupted does not count at all, so nothing that led to an alarm does.
+    As where a threshold is made, what counts is each window's level: the k-th highest of the last n scores, up to which
+    a threshold would have raised an alarm there. A peak is the highest level of a run of exceedances; exceedances
+    closer than `overlap` windows share samples and are one peak. A peak beyond the threshold counts as one that reached
+    it, never with its height. A run that is interrupted does not count at all, so nothing that led to an alarm does.
 
     Args:
         threshold: The bundle's.
         limit: The threshold stays within value * (1 - limit) and value * (1 + limit); above 0, below 1.
         stride_s: Seconds from one window to the next.
         overlap: Windows that overlap.
+        on_delay: (k, n) of the bundle's alarm, which its threshold was made for.
         state: What was seen before.
 
     Raises:
@@ -66,7 +69,14 @@ class Adaptation:
     """
 
     def __init__(
-        self, threshold: Threshold, *, limit: float, stride_s: float, overlap: int, state: TailState | None = None
+        self,
+        threshold: Threshold,
+        *,
+        limit: float,
+        stride_s: float,
+        overlap: int,
+        on_delay: tuple[int, int],
+        state: TailState | None = None,
     ) -> None:
         if not 0 < limit < 1:
             msg = f"expected a limit above 0 and below 1, received {limit}"
@@ -84,6 +94,8 @@ class Adaptation:
             raise ValueError(msg)
         self.state = state or TailState()
         """What was seen so far."""
+        self._needed, length = on_delay
+        self._last: deque[float] = deque(maxlen=length)
         self._peak, self._since = -math.inf, 0
         self.threshold = self._wished()
         """The threshold at present."""
@@ -94,18 +106,21 @@ class Adaptation:
         self.state = TailState(
             seen.days * kept + self._stride_days, seen.peaks * kept, seen.whole * kept, seen.excess * kept
         )
-        if score > self._bundle.start:
-            self._peak, self._since = max(self._peak, score), 0
+        self._last.append(score)
+        level = sorted(self._last)[-self._needed] if len(self._last) >= self._needed else -math.inf
+        if level > self._bundle.start:
+            self._peak, self._since = max(self._peak, level), 0
         elif self._peak > -math.inf:
             self._since += 1
             if self._since >= self._overlap:
                 self._count(self._peak)
-                self.interrupt()
+                self._peak, self._since = -math.inf, 0
         self.threshold = self._wished()
         return self.threshold
 
     def interrupt(self) -> None:
         """Forget a run of exceedances that has not ended: an alarm, a gap, or a change of the machine came between."""
+        self._last.clear()
         self._peak, self._since = -math.inf, 0
 
     def forget(self) -> None:

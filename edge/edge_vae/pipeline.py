@@ -152,8 +152,9 @@ class Pipeline:
         self._adaptation: Adaptation | None = None
         if adapt_limit is not None:
             self._adaptation = Adaptation(
-                threshold, limit=adapt_limit, stride_s=stride_s, overlap=overlap, state=before.tail
-            )
+                threshold, limit=adapt_limit, stride_s=stride_s, overlap=overlap, on_delay=manifest.alarm.on_delay,
+                state=before.tail,
+            )  # fmt: skip
             self._alarm.threshold = self._adaptation.threshold
         window_bytes = window.length * len(self.channel_names) * np.float64().nbytes
         self._piece = window.stride * max(1, PIECE_BYTES // window_bytes)

@@ -13,18 +13,19 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A score above `value` is anomalous.
 
     Attributes:
-        value: The score that is exceeded `false_alarms_per_day` times a day on normal data.
+        value: The score at which the agent raises `false_alarms_per_day` alarms a day on normal data.
         kind: How it was found: `pareto` (peaks over threshold), `rank` (in the bulk) or `blocks` (too few separate
-            peaks: the tail of a typical held-out block).
+            peaks: exponential tails of the held-out blocks, drawn towards a usual one).
         false_alarms_per_day: The wish.
         start: The score where the tail begins.
         shape: Shape of the generalised Pareto tail; 0 for an exponential one.
         scale: Its scale, in units of the score.
-        peaks_per_day: Separate exceedances of `start` a day on held-out normal data.
+        peaks_per_day: Separate exceedances of `start` a day on held-out normal data, counted as alarms are.
         peaks: How many of them the tail was fitted on.
         observed_days: Days of held-out normal data.
         blocks: Held-out blocks.
-        low: The lowest threshold that leaving out one held-out block gives (`blocks`: that one block gives).
+        low: The lowest threshold that leaving out one held-out block gives (`blocks`: that one block alone gives, with
+            a mean excess that is lower by its standard error).
         high: The highest.
     """
 

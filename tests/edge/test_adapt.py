@@ -20,8 +20,17 @@ STRIDE_S = 60.0
 PER_DAY = SECONDS_PER_DAY / STRIDE_S
 
 
-def adaptation(*, limit: float = 0.9, overlap: int = 1, state: TailState | None = None, **threshold: Any) -> Adaptation:
-    return Adaptation(plain_threshold(**threshold), limit=limit, stride_s=STRIDE_S, overlap=overlap, state=state)
+def adaptation(
+    *,
+    limit: float = 0.9,
+    overlap: int = 1,
+    on_delay: tuple[int, int] = (1, 1),
+    state: TailState | None = None,
+    **threshold: Any,
+) -> Adaptation:
+    return Adaptation(
+        plain_threshold(**threshold), limit=limit, stride_s=STRIDE_S, overlap=overlap, on_delay=on_delay, state=state
+    )
 
 
 def fed(made: Adaptation, scores: FloatArray) -> float:
@@ -51,6 +60,24 @@ def test_threshold_comes_to_where_the_machines_own_tail_is_exceeded_once_a_day(s
     # About 1000 peaks are remembered, beside 30 of the bundle's: 3 % each.
     assert np.mean(found) == pytest.approx(right, rel=0.04)
     assert np.std(found) < 0.04 * right
+
+
+def test_a_peak_is_what_would_have_raised_an_alarm() -> None:
+    """2 of 3: single high scores are no evidence; of two together the lower one counts."""
+    single, pairs = adaptation(overlap=4, on_delay=(2, 3)), adaptation(overlap=4, on_delay=(2, 3))
+    fed(single, np.array(5 * [9.0, *7 * [1.0]]))
+    fed(pairs, np.array(5 * [7.5, 4.5, *7 * [1.0]]))
+    assert single.state.peaks == 0
+    assert pairs.state.peaks == pytest.approx(5.0, rel=0.01)
+    assert pairs.state.excess == pytest.approx(5 * 1.5, rel=0.01)
+
+
+def test_an_interrupted_run_leaves_no_score_behind() -> None:
+    made = adaptation(overlap=1, on_delay=(2, 3))
+    made.push(7.0)
+    made.interrupt()
+    fed(made, np.array([7.0, 1.0, 1.0, 1.0, 1.0]))
+    assert made.state.peaks == 0
 
 
 def test_more_peaks_raise_the_threshold_and_fewer_lower_it() -> None:

@@ -31,7 +31,7 @@ def skab_run(tmp_path_factory: pytest.TempPathFactory, edge_vae: Callable[..., A
 
 @pytest.fixture(scope="session")
 def skab_bundle(edge_vae: Callable[..., Any], skab_run: Path) -> Path:
-    """Its int8 bundle."""
+    """Its int8 bundle, with a wish of one false alarm in each experiment of 20 minutes."""
     path = skab_run.with_name("skab.evb")
-    edge_vae("convert", skab_run, "-o", path)
+    edge_vae("convert", skab_run, "-o", path, "--false-alarms", "72")
     return path

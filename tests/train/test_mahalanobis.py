@@ -10,6 +10,7 @@ from edge_vae.score import statistic_of
 from edge_vae.view import View, see, to_rows
 from edge_vae_train.mahalanobis import fit_mahalanobis
 from edge_vae_train.prepare import WindowSet
+from edge_vae_train.views import features_view
 
 LENGTH, CHANNELS = 8, 2
 FEATURES = len(feature_names(LENGTH))
@@ -93,3 +94,21 @@ def test_one_strange_channel_is_enough() -> None:
     nothing = np.zeros((len(strange), 0), np.float32)
     seen = see([VIEW], {}, strange, clip=np.inf, conditions=nothing)
     assert statistic_of(term, strange, seen).min() > statistic.max()
+
+
+def test_rounding_of_a_channel_that_never_varies_does_not_decide() -> None:
+    def still(part: WindowSet) -> WindowSet:
+        values = part.windows.copy()
+        values[:, :, 1] = 0.0
+        return WindowSet(values, part.conditions)
+
+    training, held_out, every = (still(part) for part in (TRAINING, HELD_OUT, EVERY))
+    view = features_view(training, ((1.0,) * CHANNELS,))
+    term, statistic = fit_mahalanobis(view, training, held_out, every=every)
+    rounded = held_out.windows.astype(np.float64)
+    rounded[:, :, 1] += np.random.default_rng(3).normal(0, 1e-9, rounded[:, :, 1].shape)
+    again = statistic_of(term, rounded, see([view], {}, rounded, clip=np.inf, conditions=held_out.conditions))
+    assert again.max() < 2 * statistic.max()
+    rounded[:, :, 1] += 1.0
+    changed = statistic_of(term, rounded, see([view], {}, rounded, clip=np.inf, conditions=held_out.conditions))
+    assert changed.min() > 10 * statistic.max()

@@ -82,3 +82,11 @@ def test_the_same_seed_draws_the_same_windows_of_many() -> None:
     first, again, other = (fit_pca(many, many[:50], seed=seed)["mean"] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_data_that_never_varies_has_a_score_too() -> None:
+    still = np.ones((40, 6, 3), np.float32)
+    scores = pca_score(fit_pca(still, still[:9], seed=7), np.concatenate([still[:1], still[:1] + 1.0]).astype(float))
+    assert np.isfinite(scores).all()
+    assert scores[0] == 0
+    assert scores[1] > 1e6

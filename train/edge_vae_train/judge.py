@@ -78,7 +78,7 @@ def judge(run: Run, seen: Mapping[str, Seen], false_alarms_per_day: float) -> Ju
     window = run.record.settings.window
     overlap = max(1.0, window.length / window.stride)
     terms, scores = fit_terms(run.record.terms, normal, seen, known=known, overlap=overlap)
-    return Judge(terms, _threshold(run, scores, false_alarms_per_day), scores)
+    return Judge(terms, _threshold(run, scores, false_alarms_per_day, terms=len(terms)), scores)
 
 
 def manifest(run: Run, judged: Judge, *, name: str) -> Manifest:
@@ -120,11 +120,12 @@ def reference_thresholds(run: Run, false_alarms_per_day: float) -> dict[str, NDA
     return {name: np.array([value], np.float32) for name, value in thresholds.items()}
 
 
-def _threshold(run: Run, scores: FloatArray, false_alarms_per_day: float) -> Threshold:
+def _threshold(run: Run, scores: FloatArray, false_alarms_per_day: float, *, terms: int = 0) -> Threshold:
     window = run.record.settings.window
     return fit_threshold(
         np.split(scores, np.cumsum([len(block) for block in run.held_out])[:-1]),
         stride_s=window.stride / run.record.rate_hz,
         length=-(-window.length // window.stride),
         false_alarms_per_day=false_alarms_per_day,
+        terms=terms,
     )

@@ -13,6 +13,9 @@ from edge_vae_train.views import chunks
 
 __all__ = ["fit_mahalanobis"]
 
+_LEAST_DISTANCE = 1.0
+"""The least usual distance, squared: a channel that never varies has none, and its rounding must not decide; one that
+varies has about as many as there are features."""
 _RIDGE = 1e-3
 """Added to the variance of each standardised feature: a combination that never varies must not decide."""
 
@@ -28,7 +31,7 @@ def fit_mahalanobis(
     """
     known, unknown = (_features(view, windows) for windows in (training, held_out))
     distances = _distances(unknown, known.mean(axis=0), _precisions(known))
-    usual = np.maximum(distances.mean(axis=0), np.finfo(np.float32).tiny)
+    usual = np.maximum(distances.mean(axis=0), _LEAST_DISTANCE)
     everything = _features(view, every)
     precisions = _precisions(everything) / usual[:, None, None]
     flat = precisions.reshape(-1, precisions.shape[2])

@@ -17,6 +17,8 @@ MAX_COMPONENTS = 8
 MAX_CELLS = 1024
 """A window with more cells (length * channels) would make the reference the largest part of a bundle."""
 _MAX_WINDOWS = 6000
+_TINY = 1e-9
+"""The least mean of a statistic and variance of a component: data that never varies has neither."""
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -31,14 +33,16 @@ def fit_pca(training: NDArray[np.float32], held_out: NDArray[np.float32], *, see
         return {}
     if len(rows) > _MAX_WINDOWS:
         rows = rows[np.random.default_rng(seed).choice(len(rows), _MAX_WINDOWS, replace=False)]
-    pca = PCA(min(MAX_COMPONENTS, *rows.shape), svd_solver="full").fit(rows)
+    with np.errstate(invalid="ignore"):  # data that never varies has no ratio of variances, which is not asked
+        pca = PCA(min(MAX_COMPONENTS, *rows.shape), svd_solver="full").fit(rows)
     fitted: Arrays = {
         "mean": pca.mean_.astype(np.float32),
         "components": pca.components_.astype(np.float32),
-        "variance": np.maximum(pca.explained_variance_, 1e-9).astype(np.float32),
+        "variance": np.maximum(pca.explained_variance_, _TINY).astype(np.float32),
     }
     t2, q = _statistics(fitted, held_out)
-    return fitted | {"t2": np.array([t2.mean()], np.float32), "q": np.array([q.mean()], np.float32)}
+    usual = {name: np.maximum([statistic.mean()], _TINY) for name, statistic in (("t2", t2), ("q", q))}
+    return fitted | {name: value.astype(np.float32) for name, value in usual.items()}
 
 
 def pca_score(reference: Mapping[str, NDArray[np.float32]], windows: FloatArray) -> FloatArray:

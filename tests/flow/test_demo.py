@@ -71,6 +71,16 @@ def test_the_subscriber_receives_an_alarm_for_the_fault(demonstrated: Demonstrat
 
 @pytest.mark.keras
 @pytest.mark.broker
+def test_every_fault_of_the_simulated_rig_is_found_and_nothing_else(edge_vae: Command, tmp_path: Path) -> None:
+    """What is shown where no recorded data is on the machine."""
+    document = json.loads(edge_vae("demo", "--simulated", "-o", tmp_path / "demo", "--json").stdout)
+    assert document["labelled_events"] == 7
+    assert document["missed_events"] == 0
+    assert document["false_alarms"] == 0
+
+
+@pytest.mark.keras
+@pytest.mark.broker
 def test_the_figures_agree_with_the_evaluation_of_the_same_windows(demonstrated: Demonstrated) -> None:
     _, document, _ = demonstrated
     assert document["windows"] == document["evaluation"]["windows"] > 0

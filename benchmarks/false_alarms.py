@@ -30,7 +30,7 @@ from edge_vae_train.run_folder import Run
 from edge_vae_train.scoring import score_session
 from edge_vae_train.settings import Settings, TrainingSettings
 from edge_vae_train.training import train
-from normal_recordings import SIMULATED, Normal, real, simulated
+from quality_protocols.normal_recordings import SIMULATED, Normal, real, simulated
 from quality_protocols.work import single_threaded
 
 WISHES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)

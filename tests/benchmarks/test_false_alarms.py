@@ -9,7 +9,7 @@ from edge_vae.alarm import AlarmRules
 from edge_vae.stream import Scored
 from edge_vae.threshold import Threshold
 from false_alarms import EXPECTED, Counted, added, raised, within
-from normal_recordings import SIMULATED, simulated
+from quality_protocols.normal_recordings import SIMULATED, simulated
 
 
 def scored(score: list[float], breaks: tuple[int, ...] = (0,)) -> Scored:

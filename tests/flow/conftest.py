@@ -30,8 +30,14 @@ def skab_run(tmp_path_factory: pytest.TempPathFactory, edge_vae: Callable[..., A
 
 
 @pytest.fixture(scope="session")
-def skab_bundle(edge_vae: Callable[..., Any], skab_run: Path) -> Path:
-    """Its int8 bundle, with a wish of one false alarm in each experiment of 20 minutes."""
+def skab_wish() -> tuple[str, ...]:
+    """The wish of the bundle, as `convert` takes it: one false alarm in each experiment of 20 minutes."""
+    return "--false-alarms", "72"
+
+
+@pytest.fixture(scope="session")
+def skab_bundle(edge_vae: Callable[..., Any], skab_run: Path, skab_wish: tuple[str, ...]) -> Path:
+    """Its int8 bundle."""
     path = skab_run.with_name("skab.evb")
-    edge_vae("convert", skab_run, "-o", path, "--false-alarms", "72")
+    edge_vae("convert", skab_run, "-o", path, *skab_wish)
     return path

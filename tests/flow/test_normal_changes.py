@@ -289,7 +289,8 @@ def test_unknown_mode_is_told_once(broker: Mosquitto, tmp_path: Path) -> None:
 # a threshold that follows its tail
 
 ADAPTS = "\n[pipeline.threshold]\nadapt = true\n"
-TALL_PEAKS = ([0.0] * 8 + [3.5] * 4) * 60
+TALL_PEAKS = ([0.0] * 8 + [3.5] * 8) * 60
+"""Two windows each: a single high one would raise no alarm, and is no peak."""
 
 
 def adapting(broker: Mosquitto, folder: Path, scores: list[float]) -> tuple[AgentProcess, list[Received]]:

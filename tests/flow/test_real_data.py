@@ -32,13 +32,22 @@ SPEARMAN, AGREEMENT = "score Spearman, stress and normal windows", "decisions th
 
 @pytest.fixture(scope="module")
 def conversions(
-    skab_run: Path, skab_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+    skab_run: Path, skab_bundle: Path, skab_wish: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Any]]:
     """The same run converted again, and with `normal` calibration, side by side: what each prints, and its status."""
     running = {}
     for calibration in ("stress", "normal"):
         folder = tmp_path_factory.mktemp(calibration)
-        words = ["convert", skab_run, "-o", folder / skab_bundle.name, "--calibration", calibration, "--json"]
+        words = [
+            "convert",
+            skab_run,
+            "-o",
+            folder / skab_bundle.name,
+            *skab_wish,
+            "--calibration",
+            calibration,
+            "--json",
+        ]
         command = [sys.executable, "-c", "from edge_vae.cli import main; main()", *map(str, words)]
         running[calibration] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     printed = {calibration: process.communicate(timeout=240)[0] for calibration, process in running.items()}

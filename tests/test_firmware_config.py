@@ -146,7 +146,13 @@ class Installed:
                 wait_until(lambda: self._accepts(process), "the broker accepts connections")
                 yield
             finally:
-                process.terminate()
+                wait_until(lambda: self._ends(process), "the broker ends")
+
+    @staticmethod
+    def _ends(process: subprocess.Popen[bytes]) -> bool:
+        """Whether it has ended, told to once more: it forgets a SIGTERM that comes right before its loop begins."""
+        process.terminate()
+        return process.poll() is not None
 
     def _configuration(self) -> Path:
         ours, main = self.folder / "conf.d" / BROKER_CONF.name, self.folder / "mosquitto.conf"

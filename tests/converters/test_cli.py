@@ -100,9 +100,10 @@ def test_a_promise_that_the_data_cannot_check_says_so() -> None:
     assert promise(threshold("pareto")).endswith("; 1 false alarms are expected in them, too few to check the promise")
 
 
-def test_a_threshold_of_a_typical_block_asks_for_more_data() -> None:
+def test_a_threshold_of_single_blocks_asks_for_more_data() -> None:
     line = promise(threshold("blocks"))
     assert "single held-out blocks give 4.500 to 6.125" in line
     assert line.endswith(
-        "too few to fit a tail, so the tail of a typical block was taken: give more normal data to promise more"
+        "too few to fit a tail, so an exponential one was taken, drawn to what is usual: the promise may be off by"
+        " several times, give more normal data"
     )

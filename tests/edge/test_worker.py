@@ -128,7 +128,7 @@ ADAPTS = "[pipeline.threshold]\nadapt = true\n"
 
 
 def test_what_was_learned_is_kept_at_the_end_and_forgotten_by_command(make: Make) -> None:
-    peaks = ([QUIET] * 8 + [TALL] * 4) * 20
+    peaks = ([QUIET] * 8 + [TALL] * 8) * 20  # two windows each: a single one would raise no alarm
     made = make(Silent([samples(*[QUIET] * BASELINE, *peaks)]), more=ADAPTS)
     with running(made) as worker:
         wait_until(lambda: worker._core.windows > 200, "the peaks")

@@ -13,27 +13,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from edge_vae.errors import DataError, EdgeVaeError
+from edge_vae.errors import EdgeVaeError
 from edge_vae.explain import METHODS, explain
 from edge_vae.stream import Stream
 from edge_vae_train.data import Recording, Session
 from edge_vae_train.recording import CHANNELS, run
 from edge_vae_train.rig import Rig
 from quality_protocols.policy import Policy
-from quality_protocols.registry import BENCHMARKS
+from quality_protocols.registry import BENCHMARKS, DATA_HELP, data_folder, task_names
 from quality_protocols.task import Task, session
 from quality_protocols.work import single_threaded
 
@@ -106,12 +105,7 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument(
-        "--data",
-        type=Path,
-        default=Path(os.environ.get("EDGE_VAE_DATA") or "../shared/data"),
-        help="folder of the data sets [default: EDGE_VAE_DATA, or ../shared/data]",
-    )
+    found.add_argument("--data", type=Path, default=data_folder(), help=DATA_HELP)
     names = list(SETS)
     found.add_argument("--only", nargs="+", choices=names, metavar="NAME", default=names, help=", ".join(names))
     found.add_argument("--json", action="store_true", help="print one JSON document")
@@ -131,27 +125,8 @@ def milling(data: Path) -> list[Task]:
     return [replace(task, tests=healthy)]
 
 
-def fan(data: Path) -> list[Task]:
-    """The one task."""
-    return _loaded(data, "fan")
-
-
-def tep(data: Path) -> list[Task]:
-    """The one task."""
-    return _loaded(data, "tep")
-
-
 def _loaded(data: Path, name: str) -> list[Task]:
-    benchmark = BENCHMARKS[name]
-    if not (names := benchmark.tasks(data)):
-        raise DataError(
-            "a data set is missing",
-            file=str(data),
-            expected=f"the files of {name}",
-            received="none of them",
-            action="Give the folder that holds them with --data, or leave the set out with --only.",
-        )
-    return [benchmark.load(data, task, SEED) for task in names]
+    return [BENCHMARKS[name].load(data, task, SEED) for task in task_names(data, name)]
 
 
 def rig(data: Path) -> list[Task]:  # noqa: ARG001 (one signature)
@@ -163,7 +138,13 @@ def rig(data: Path) -> list[Task]:  # noqa: ARG001 (one signature)
     return [Task(name="rig", training=training, tests=(sessions[3],), policy=policy)]
 
 
-SETS: dict[str, Callable[[Path], list[Task]]] = {"skab": skab, "milling": milling, "fan": fan, "tep": tep, "rig": rig}
+SETS: dict[str, Callable[[Path], list[Task]]] = {
+    "skab": skab,
+    "milling": milling,
+    "fan": partial(_loaded, name="fan"),
+    "tep": partial(_loaded, name="tep"),
+    "rig": rig,
+}
 
 
 def measure(name: str, tasks: Sequence[Task]) -> Row:
@@ -221,9 +202,7 @@ def _tried(task: Task) -> _Tried:
     count = min(MAX_FAULTS, MAX_IMPUTATIONS // len(task.training.channels))
     faults = single_channel_faults(_normal(task, detector), count=count, seed=SEED)
     explanation = detector.manifest.explanation
-    hits = {
-        method: count_hits(detector, msgspec.structs.replace(explanation, method=method), faults) for method in METHODS
-    }
+    hits = count_hits(detector, explanation, faults)
     faulty = faults.faulty.windows.astype(np.float64)
     expected = explain(detector, faulty, faults.faulty.conditions, explanation).expected
     of_fault = np.arange(count), faults.channels

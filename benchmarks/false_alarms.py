@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -31,6 +30,7 @@ from edge_vae_train.scoring import score_session
 from edge_vae_train.settings import Settings, TrainingSettings
 from edge_vae_train.training import train
 from quality_protocols.normal_recordings import SIMULATED, Normal, real, simulated
+from quality_protocols.registry import DATA_HELP, data_folder
 from quality_protocols.work import single_threaded
 
 WISHES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
@@ -74,12 +74,7 @@ class Figures:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument(
-        "--data",
-        type=Path,
-        default=Path(os.environ.get("EDGE_VAE_DATA") or "../shared/data"),
-        help="folder of the data sets [default: EDGE_VAE_DATA, or ../shared/data]; without it all are simulated",
-    )
+    options.add_argument("--data", type=Path, default=data_folder(), help=f"{DATA_HELP}; without it all are simulated")
     names = [*SIMULATED, "real"]
     options.add_argument("--only", nargs="+", choices=names, metavar="NAME", default=names, help=", ".join(names))
     options.add_argument("--seeds", type=int, default=2, metavar="N", help="seeds of each simulated machine [2]")

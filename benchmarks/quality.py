@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from edge_vae.errors import DataError, EdgeVaeError
+from edge_vae.errors import EdgeVaeError
 from quality_protocols.cache import Cache, configuration
 from quality_protocols.checks import checks
 from quality_protocols.names import METHODS
-from quality_protocols.registry import BENCHMARKS
+from quality_protocols.registry import BENCHMARKS, DATA_HELP, data_folder, task_names
 from quality_protocols.summary import summarise
 from quality_protocols.table import table
 from quality_protocols.work import Unit, run, single_threaded
@@ -45,12 +45,7 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = argparse.ArgumentParser(description=__doc__)
-    found.add_argument(
-        "--data",
-        type=Path,
-        default=Path(os.environ.get("EDGE_VAE_DATA") or "../shared/data"),
-        help="folder of the data sets [default: EDGE_VAE_DATA, or ../shared/data]",
-    )
+    found.add_argument("--data", type=Path, default=data_folder(), help=DATA_HELP)
     sets, rows = list(BENCHMARKS), list(METHODS)
     found.add_argument("--only", nargs="+", choices=sets, metavar="NAME", default=sets, help=_choice("sets", sets))
     found.add_argument("--methods", nargs="+", choices=rows, metavar="NAME", default=rows, help=_choice("rows", rows))
@@ -103,21 +98,9 @@ def units(options: argparse.Namespace) -> list[Unit]:
     found = []
     for seed in range(options.seeds):
         for name in options.only:
-            tasks = BENCHMARKS[name].tasks(options.data)
-            if not tasks:
-                raise _missing(options.data, name)
+            tasks = task_names(options.data, name)
             found += [Unit(name, task, seed, tuple(options.methods)) for task in tasks[: options.tasks]]
     return found
-
-
-def _missing(data: Path, name: str) -> DataError:
-    return DataError(
-        "a data set is missing",
-        file=str(data),
-        expected=f"the files of {name}",
-        received="none of them",
-        action="Give the folder that holds them with --data, or leave the set out with --only.",
-    )
 
 
 def say(line: str) -> None:

@@ -14,8 +14,9 @@ from edge_vae.alarm import AlarmRules
 from edge_vae.bundle import FORMAT, Bundle, Channel, Manifest, Training, WindowShape
 from edge_vae.detector import Detector
 from edge_vae.explain import Explanation
-from edge_vae.score import LIMIT_SIGMA, Tail, Term
+from edge_vae.score import Tail, Term
 from edge_vae.threshold import Threshold
+from edge_vae.view import LIMIT_SIGMA
 
 __all__ = ["level_of", "plain_bundle", "plain_manifest", "plain_threshold", "write_plain_bundle"]
 

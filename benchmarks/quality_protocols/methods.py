@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_vae.bundle import Manifest
 from edge_vae.sample import FloatArray
 from edge_vae.score import Scores
 from edge_vae.stream import Stream
+from edge_vae.window import overlap
 from edge_vae_converters.conversion import convert
 from edge_vae_train.baselines import BASELINES
 from edge_vae_train.calibrate import fit_threshold
@@ -115,7 +117,7 @@ def _baseline(name: str, task: Task, seed: int, seen: Windows) -> Outcome:
     threshold = fit_threshold(
         [scorer(block) for block in seen.held_out],
         stride_s=policy.stride / policy.rate_hz,
-        length=-(-policy.length // policy.stride),
+        length=math.ceil(overlap(policy.length, policy.stride)),
         false_alarms_per_day=policy.settings(seed=seed).calibration.false_alarms_per_day,
     )
     scores = np.split(scorer(np.concatenate(seen.tests)), np.cumsum([len(test) for test in seen.tests])[:-1])

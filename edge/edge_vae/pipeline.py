@@ -16,6 +16,7 @@ from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftState, DriftTest
 from edge_vae.event import AssetState, Channel
 from edge_vae.sample import Block, FloatArray
 from edge_vae.stream import Scored, Stream, UnknownMode
+from edge_vae.window import overlap
 
 __all__ = ["Drift", "Learned", "Pipeline", "Strange", "Turn"]
 
@@ -143,8 +144,8 @@ class Pipeline:
         self._baseline_samples = manifest.baseline if baseline is None else baseline
         window, threshold, stride_s = manifest.window, manifest.threshold, manifest.window.stride * manifest.period_s
         self._length, self._alarm = window.length, Alarm(rules, threshold=threshold.value)
-        overlap = -(-window.length // window.stride)
-        self._hold_off, self._quiet = HOLD_OFF * overlap, HOLD_OFF * overlap
+        overlapping = math.ceil(overlap(window.length, window.stride))
+        self._hold_off, self._quiet = HOLD_OFF * overlapping, HOLD_OFF * overlapping
         before = learned or Learned()
         self._drift: DriftTest | None = None
         if drift_hours is not None:
@@ -152,7 +153,7 @@ class Pipeline:
         self._adaptation: Adaptation | None = None
         if adapt_limit is not None:
             self._adaptation = Adaptation(
-                threshold, limit=adapt_limit, stride_s=stride_s, overlap=overlap, on_delay=manifest.alarm.on_delay,
+                threshold, limit=adapt_limit, stride_s=stride_s, overlap=overlapping, on_delay=manifest.alarm.on_delay,
                 state=before.tail,
             )  # fmt: skip
             self._alarm.threshold = self._adaptation.threshold

@@ -13,13 +13,11 @@ import msgspec
 import numpy as np
 
 from edge_vae.sample import FloatArray
-from edge_vae.view import LIMIT_SIGMA, VARIANCE_FLOOR, Rows, Seen, to_rows
+from edge_vae.view import LIMIT_SIGMA, Rows, Seen, to_rows
 
 __all__ = [
-    "LIMIT_SIGMA",
     "MODEL_FREE",
     "TERMS",
-    "VARIANCE_FLOOR",
     "Scores",
     "Tail",
     "Term",

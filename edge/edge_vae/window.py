@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edge_vae.sample import FloatArray
 
-__all__ = ["GAP_PERIODS", "Windower", "sample_period_s", "segment_starts", "sliding"]
+__all__ = ["GAP_PERIODS", "Windower", "overlap", "sample_period_s", "segment_starts", "sliding"]
 
 GAP_PERIODS = 5.0
 """A step in time longer than this many sample periods is a gap. Loggers that truncate to whole seconds show steps of
@@ -15,6 +15,11 @@ two periods without having lost anything; five periods without a sample are lost
 
 _RING_WINDOWS = 64
 """Windows that fit between two moves of the ring's content to its front."""
+
+
+def overlap(length: int, stride: int) -> float:
+    """How many consecutive windows hold the same sample, on average and at least 1."""
+    return max(1.0, length / stride)
 
 
 def sample_period_s(times: FloatArray) -> float:

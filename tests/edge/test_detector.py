@@ -20,8 +20,8 @@ from edge_vae.features import feature_names, features
 from edge_vae.probe import MODEL
 from edge_vae.runtime import Outputs, TFLiteRuntime
 from edge_vae.sample import FloatArray
-from edge_vae.score import LIMIT_SIGMA, Scores, Term, fit_terms, fuse, view_of
-from edge_vae.view import Model, View, see
+from edge_vae.score import Scores, Term, fit_terms, fuse, view_of
+from edge_vae.view import LIMIT_SIGMA, Model, View, see
 from edge_vae_converters.tflite import convert
 from edge_vae_train.models import Architecture, build, scoring_graph
 

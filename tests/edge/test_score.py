@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_vae.sample import FloatArray
-from edge_vae.score import LIMIT_SIGMA, TERMS, Tail, Term, _values, fit_terms, fuse, statistic_of, view_of
-from edge_vae.view import Rows, Seen, to_rows
+from edge_vae.score import TERMS, Tail, Term, _values, fit_terms, fuse, statistic_of, view_of
+from edge_vae.view import LIMIT_SIGMA, Rows, Seen, to_rows
 
 LENGTH, CHANNELS, FEATURES, LATENT = 8, 3, 13, 4
 NORMAL = np.random.default_rng(0).normal(0, 1, (300, LENGTH, CHANNELS))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edge_vae.score import VARIANCE_FLOOR
+from edge_vae.view import VARIANCE_FLOOR
 from edge_vae_train.elbo import Examples, SigmaVAE
 from edge_vae_train.models import Architecture, build
 

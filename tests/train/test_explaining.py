@@ -9,7 +9,7 @@ import pytest
 
 from edge_vae.bundle import Channel
 from edge_vae.detector import Detector
-from edge_vae.explain import METHODS, Explanation, explain
+from edge_vae.explain import METHODS, explain
 from edge_vae.principal import PrincipalRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import Tail, Term
@@ -82,8 +82,8 @@ def test_hits_are_the_parts_of_the_faults_whose_channel_comes_first() -> None:
     faults = single_channel_faults(windows, count=200, seed=SEED)
     shares = explain(made, faults.faulty.windows.astype(np.float64), faults.faulty.conditions, found).shares
     named = [int(row.argmax()) == channel for row, channel in zip(shares, faults.channels, strict=True)]
-    assert count_hits(made, found, faults).first.tolist() == named
-    assert count_hits(made, found, faults).rate == pytest.approx(sum(named) / 200)
+    assert count_hits(made, found, faults)[found.method].first.tolist() == named
+    assert count_hits(made, found, faults)[found.method].rate == pytest.approx(sum(named) / 200)
 
 
 def hits(before: list[float], after: list[float], first: list[bool]) -> Hits:
@@ -113,7 +113,7 @@ def test_a_rate_of_few_seen_faults_is_not_told() -> None:
 def test_scores_before_and_after_are_those_of_the_window_without_and_with_the_fault() -> None:
     made, windows = UNEQUAL
     faults = single_channel_faults(windows, count=20, seed=SEED)
-    found = count_hits(made, Explanation("share", (), (), {}), faults)
+    found = count_hits(made, choose(made, windows, seed=SEED), faults)["share"]
     for part, scores in ((faults.normal, found.before), (faults.faulty, found.after)):
         np.testing.assert_array_equal(made(part.windows.astype(np.float64), part.conditions)[0].score, scores)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_vae.score import LIMIT_SIGMA
+from edge_vae.view import LIMIT_SIGMA
 from edge_vae_train.reference import MAX_CELLS, MAX_COMPONENTS, fit_pca, pca_score
 
 Windows = NDArray[np.float32]
@@ -71,7 +71,7 @@ def test_no_windows_have_no_scores() -> None:
 
 def test_a_broken_sensor_gives_a_finite_score() -> None:
     windows = np.full((2, 6, 3), 1e300)
-    at_limit = np.full((1, 6, 3), LIMIT_SIGMA)
+    at_limit = np.full(windows.shape, LIMIT_SIGMA)  # as many: the product of a single window may round otherwise
     scores = pca_score(FITTED, windows)
     assert np.isfinite(scores).all()
     assert scores[0] == pca_score(FITTED, at_limit)[0]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edge_vae.sample import FloatArray
-from edge_vae.score import VARIANCE_FLOOR
+from edge_vae.view import VARIANCE_FLOOR
 from edge_vae_train.families.autoencoder import Tensor, VariationalAutoencoder
 
 __all__ = ["Examples", "SigmaVAE"]

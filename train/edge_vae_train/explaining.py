@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.detector import Detector
-from edge_vae.explain import METHODS, Explanation, explain
+from edge_vae.explain import METHODS, Explanation, Method, explain
 from edge_vae.faults import FAULTS, inject
 from edge_vae.sample import FloatArray
 from edge_vae.score import Tail
 from edge_vae.view import to_rows
+from edge_vae.window import overlap
 from edge_vae_train.prepare import WindowSet
 
 __all__ = ["EXPLAINED_FAULTS", "Hits", "SyntheticFaults", "choose", "count_hits", "single_channel_faults"]
@@ -100,7 +101,7 @@ def choose(detector: Detector, normal: WindowSet, *, seed: int) -> Explanation:
     usual = _usual(detector, normal[:half])
     count = min(_MAX_FAULTS, _MAX_IMPUTATIONS // channels)
     faults = single_channel_faults(normal[len(normal) - half :], count=count, seed=seed)
-    tried = {method: count_hits(detector, msgspec.structs.replace(usual, method=method), faults) for method in METHODS}
+    tried = count_hits(detector, usual, faults)
     return msgspec.structs.replace(
         _usual(detector, normal),
         method=max(METHODS, key=lambda method: _merit(tried[method])),
@@ -116,9 +117,11 @@ def _merit(hits: Hits) -> float:
 def _usual(detector: Detector, normal: WindowSet) -> Explanation:
     """What is usual of each channel: its part in each term, and how its mean depends on that of the others."""
     windows, shape = normal.windows.astype(np.float64), detector.manifest.window
-    overlap = max(1.0, shape.length / shape.stride)
     parts = detector(windows, normal.conditions)[0].parts
-    tails = [[Tail.fit(channel, overlap=overlap) for channel in term] for term in parts.transpose(1, 2, 0)]
+    tails = [
+        [Tail.fit(channel, overlap=overlap(shape.length, shape.stride)) for channel in term]
+        for term in parts.transpose(1, 2, 0)
+    ]
     means = windows.mean(axis=1)
     return Explanation(
         "share",
@@ -136,13 +139,17 @@ def _precision(means: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.inv(covariance + _RIDGE * np.eye(len(covariance))))
 
 
-def count_hits(detector: Detector, explanation: Explanation, faults: SyntheticFaults) -> Hits:
-    """Which of the faults an explanation puts on the right channel, and what the score makes of each."""
+def count_hits(detector: Detector, explanation: Explanation, faults: SyntheticFaults) -> dict[Method, Hits]:
+    """Which of the faults an explanation by each method puts on the right channel, and what the score makes of each."""
     faulty = faults.faulty.windows.astype(np.float64)
     before = detector(faults.normal.windows.astype(np.float64), faults.normal.conditions)[0].score
     after = detector(faulty, faults.faulty.conditions)[0].score
-    shares = explain(detector, faulty, faults.faulty.conditions, explanation).shares
-    return Hits(shares.argmax(axis=1) == faults.channels, before, after)
+    hits = {}
+    for method in METHODS:
+        by_method = msgspec.structs.replace(explanation, method=method)
+        shares = explain(detector, faulty, faults.faulty.conditions, by_method).shares
+        hits[method] = Hits(shares.argmax(axis=1) == faults.channels, before, after)
+    return hits
 
 
 def single_channel_faults(normal: WindowSet, *, count: int, seed: int) -> SyntheticFaults:

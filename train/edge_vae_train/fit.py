@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_vae.errors import TrainingError
 from edge_vae.sample import FloatArray
-from edge_vae.score import VARIANCE_FLOOR
+from edge_vae.view import VARIANCE_FLOOR
 from edge_vae_train.elbo import Examples, SigmaVAE
 from edge_vae_train.families import linear
 from edge_vae_train.interrupt import answer, held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import Term, fit_terms, fuse, statistic_of
 from edge_vae.threshold import Threshold
 from edge_vae.view import Seen, see
+from edge_vae.window import overlap
 from edge_vae_train.calibrate import fit_threshold
 from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.prepare import WindowSet
@@ -76,8 +78,9 @@ def judge(run: Run, seen: Mapping[str, Seen], false_alarms_per_day: float) -> Ju
     normal = WindowSet.joined(run.held_out).windows.astype(np.float64)
     known = {name: statistic.astype(np.float64) for name, statistic in run.known.items()}
     window = run.record.settings.window
-    overlap = max(1.0, window.length / window.stride)
-    terms, scores = fit_terms(run.record.terms, normal, seen, known=known, overlap=overlap)
+    terms, scores = fit_terms(
+        run.record.terms, normal, seen, known=known, overlap=overlap(window.length, window.stride)
+    )
     return Judge(terms, _threshold(run, scores, false_alarms_per_day, terms=len(terms)), scores)
 
 
@@ -125,7 +128,7 @@ def _threshold(run: Run, scores: FloatArray, false_alarms_per_day: float, *, ter
     return fit_threshold(
         np.split(scores, np.cumsum([len(block) for block in run.held_out])[:-1]),
         stride_s=window.stride / run.record.rate_hz,
-        length=-(-window.length // window.stride),
+        length=math.ceil(overlap(window.length, window.stride)),
         false_alarms_per_day=false_alarms_per_day,
         terms=terms,
     )

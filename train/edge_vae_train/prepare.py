@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +15,7 @@ from edge_vae.errors import TrainingError
 from edge_vae.sample import FloatArray
 from edge_vae.scale import MAD_TO_SIGMA, Baseline, Scaler, trimmed_mean
 from edge_vae.view import to_rows
-from edge_vae.window import segment_starts, sliding
+from edge_vae.window import overlap, segment_starts, sliding
 from edge_vae_train.data import Recording, Session
 
 __all__ = ["Prepared", "WindowSet", "prepare"]
@@ -104,7 +105,7 @@ def prepare(recording: Recording, *, length: int, stride: int, baseline: int, ro
             session, rows, length=length, stride=stride, baseline=baseline, period_s=period_s
         )
         windows.append((WindowSet(found, np.repeat(conditions[[number]], len(found), axis=0)), scored))
-    training, held_out, between = _split(windows, gap=-(-length // stride))
+    training, held_out, between = _split(windows, gap=math.ceil(overlap(length, stride)))
     if not len(training) or not held_out:
         raise _too_short(recording, length, baseline)
     normal = tuple(rows[_normal(session)] for session, rows in zip(healthy, scaled, strict=True))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from edge_vae.sample import FloatArray
-from edge_vae.score import LIMIT_SIGMA
+from edge_vae.view import LIMIT_SIGMA
 
 __all__ = ["fit_pca", "pca_score"]
 

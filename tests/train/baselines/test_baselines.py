@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from edge_vae.errors import MissingExtraError
-from edge_vae.score import LIMIT_SIGMA
+from edge_vae.view import LIMIT_SIGMA
 from edge_vae_train.baselines import BASELINES, MIN_WINDOWS, Scorer
 
 Windows = NDArray[np.float32]

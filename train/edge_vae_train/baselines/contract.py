@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.sample import FloatArray
-from edge_vae.score import LIMIT_SIGMA
+from edge_vae.view import LIMIT_SIGMA
 from edge_vae_train.baselines.rows import thin
 
 __all__ = ["MIN_WINDOWS", "Fit", "Method", "Scorer", "Windows", "bounded"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_vae.errors import MissingExtraError
 from edge_vae.sample import FloatArray
-from edge_vae.score import VARIANCE_FLOOR
+from edge_vae.view import VARIANCE_FLOOR
 from edge_vae_train.baselines.rows import thin
 
 __all__ = ["HiddenMarkov", "fit_hidden_markov"]

@@ -86,7 +86,9 @@ class Cache:
         points = path.with_suffix(".npz")
         arrays = dict(np.load(points)) if document["points"] else {}
         rows = {
-            name: Result(row["figures"], row["threshold"], arrays.get("labels"), arrays.get(f"scores{i}"))
+            name: Result(
+                row["figures"], row["threshold"], arrays.get("labels"), arrays.get(f"scores{i}"), row["fell_back"]
+            )
             for i, (name, row) in enumerate(document["rows"].items())
         }
         return Record(rows, document["seconds"])
@@ -101,7 +103,10 @@ class Cache:
             packed = io.BytesIO()
             np.savez_compressed(packed, allow_pickle=False, **arrays)
             _write(path.with_suffix(".npz"), packed.getvalue())
-        rows = {name: {"figures": row.figures, "threshold": row.threshold} for name, row in record.rows.items()}
+        rows = {
+            name: {"figures": row.figures, "threshold": row.threshold, "fell_back": row.fell_back}
+            for name, row in record.rows.items()
+        }
         document = {"seconds": record.seconds, "points": bool(arrays), "rows": rows}
         _write(path, json.dumps(document, indent=1).encode())
 

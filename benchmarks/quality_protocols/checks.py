@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quality_protocols.goals import GOALS, INT8_FLOOR, MOST_LOSS, Goal
-from quality_protocols.names import FUSED_FLOAT, FUSED_INT8
+from quality_protocols.names import FUSED_INT8
 from quality_protocols.summary import Summary
 
 __all__ = ["Check", "checks"]
@@ -58,16 +58,15 @@ def _reached(summary: Summary, benchmark: str, goal: Goal) -> Check:
 
 
 def _mean(summary: Summary, figure: str) -> Check:
-    means = summary.means(figure)
-    ours = means.get(FUSED_INT8)
-    others = {name: value for name, value in means.items() if name not in (FUSED_INT8, FUSED_FLOAT)}
-    best = max(others, key=lambda name: others[name], default=None)
+    leads = summary.leads(figure)
+    closest = min(leads, key=lambda name: leads[name], default=None)
+    value = leads[closest] if closest is not None else None
     return Check(
-        what=f"mean {figure} over {len(summary.rows)} sets, at least that of every single view and every baseline",
-        value=ours,
-        bound=others[best] if best is not None else None,
-        holds=ours >= others[best] if ours is not None and best is not None else None,
-        against=best,
+        what=f"mean {figure} above every single view and every baseline, over the sets that it has, by at least",
+        value=value,
+        bound=0.0,
+        holds=value >= 0.0 if value is not None else None,
+        against=closest,
     )
 
 

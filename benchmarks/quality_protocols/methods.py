@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -129,8 +129,11 @@ def _ours(task: Task, seed: int) -> Outcomes:
     with TemporaryDirectory(prefix="edge-vae-quality-") as folder:
         run_folder, bundle = Path(folder) / "run", Path(folder) / "task.evb"
         run, _ = train(task.training, task.policy.settings(seed=seed), run_folder, progress=_silent)
-        convert(run, name=task.name).bundle.write(bundle)
-        return {FUSED_FLOAT: _float(task, run_folder)} | _int8(task, bundle)
+        converted = convert(run, name=task.name)
+        converted.bundle.write(bundle)
+        outcomes = _int8(task, bundle)
+        fused = replace(outcomes[FUSED_INT8], fell_back=bool(converted.fallbacks))
+        return {FUSED_FLOAT: _float(task, run_folder)} | outcomes | {FUSED_INT8: fused}
 
 
 def _silent(view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:

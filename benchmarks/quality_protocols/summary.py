@@ -41,6 +41,7 @@ class Row:
         figures: By name.
         complete: Every task and seed gave a result; otherwise nothing is concluded from the row.
         seconds_per_task: Mean time of the method, of all rows that it gives together.
+        fell_back: Tasks, of all seeds, in which a model of it is float32 because the gate refused int8.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Row:
     figures: Mapping[str, Spread]
     complete: bool
     seconds_per_task: float
+    fell_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,17 @@ class Summary:
         known = {name: [v for v in found if v is not None] for name, found in values.items()}
         means = {name: float(np.mean(found)) for name, found in known.items() if len(found) == len(self.rows)}
         return dict(sorted(means.items(), key=lambda item: -item[1]))
+
+    def leads(self, figure: str) -> dict[str, float]:
+        """What the fused int8 score has more than each other complete row, in the mean over the sets of that row."""
+        ours = {benchmark: self.figure(benchmark, FUSED_INT8, figure) for benchmark in self.rows}
+        differences: dict[str, list[float]] = {}
+        for benchmark, rows in self.rows.items():
+            for row in rows:
+                value, own = self.figure(benchmark, row.name, figure), ours[benchmark]
+                if row.name not in (FUSED_INT8, FUSED_FLOAT) and value is not None and own is not None:
+                    differences.setdefault(row.name, []).append(own - value)
+        return {name: float(np.mean(found)) for name, found in differences.items()}
 
     def losses(self) -> dict[str, tuple[float, str]]:
         """By set: ROC-AUC that the fused int8 score lacks to the best baseline, below 0 where it wins; and that one."""
@@ -117,6 +130,7 @@ def _row(benchmark: Benchmark, name: str, method: str, units: Sequence[Unit], re
         figures={key: Spread.of(known) for key, known in values.items() if known},
         complete=len(found) == len(units),
         seconds_per_task=seconds,
+        fell_back=sum(result.fell_back for result in found.values()),
     )
 
 

@@ -60,7 +60,8 @@ def _bound(goal: Goal, which: str) -> float | None:
 
 
 def _row(row: Row, columns: Sequence[str]) -> str:
-    name = row.name if row.complete else f"{row.name} (some failed)"
+    name = row.name + (f" ({row.fell_back} fell back)" if row.fell_back else "")
+    name += "" if row.complete else " (some failed)"
     return _line(name, [_spread(row.figures.get(column)) for column in columns], f"{row.seconds_per_task:.1f}")
 
 

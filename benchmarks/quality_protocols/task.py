@@ -48,11 +48,13 @@ class Outcome:
         rows: For each session, (windows,) the row of each window's last sample.
         scores: For each session, (windows,) higher is more anomalous.
         threshold: A score above it is anomalous, found without labels; None for a method that has none.
+        fell_back: Whether a model of it is float32 because the gate refused int8.
     """
 
     rows: tuple[NDArray[np.int64], ...]
     scores: tuple[FloatArray, ...]
     threshold: float | None
+    fell_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,14 @@ class Result:
         threshold: See `Outcome`.
         labels: (points,) for sets whose points are pooled over their tasks; None for the others.
         scores: (points,) likewise.
+        fell_back: See `Outcome`.
     """
 
     figures: Figures
     threshold: float | None = None
     labels: NDArray[np.bool_] | None = None
     scores: FloatArray | None = None
+    fell_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,6 +147,6 @@ def _one(
 def _result(benchmark: Benchmark, task: Task, outcome: Outcome) -> Result:
     figures = benchmark.measure(task, outcome)
     if not benchmark.pooled:
-        return Result(figures, outcome.threshold)
+        return Result(figures, outcome.threshold, fell_back=outcome.fell_back)
     points = Points.of(task, outcome)
-    return Result(figures, outcome.threshold, points.labels, points.scores)
+    return Result(figures, outcome.threshold, points.labels, points.scores, outcome.fell_back)

@@ -37,7 +37,10 @@ EXPECTED_TO_JUDGE = 10
     "--false-alarms", type=click.FloatRange(min=0, min_open=True), metavar="N",
     help="Wished false alarms a day, for the threshold. [default: what the run was trained with, 0.5]",
 )  # fmt: skip
-@click.option("--no-gate", is_flag=True, help="Take the converted model even when the gate refuses it.")
+@click.option(
+    "--strict", is_flag=True, help="Refuse, with status 1, what the gate refuses; no model in float32 instead."
+)
+@click.option("--no-gate", is_flag=True, help="Take the converted models even when the gate refuses them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def convert(
     run: Path,
@@ -45,13 +48,17 @@ def convert(
     precision: str,
     calibration: str,
     false_alarms: float | None,
-    no_gate: bool,  # noqa: FBT001 (click passes options by keyword)
+    strict: bool,  # noqa: FBT001 (click passes options by keyword)
+    no_gate: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Convert a RUN folder to a bundle for the device, and compare it with the trained model.
 
-    Exit status 1, and no bundle, when the comparison fails. Example: edge-vae convert run -o pump.evb
+    A view whose int8 model fails the comparison gets its float32 model, and a line says why. Exit status 1, and no
+    bundle, when that fails too, or with --strict. Example: edge-vae convert run -o pump.evb
     """
+    if strict and no_gate:
+        raise click.UsageError("--strict refuses what the gate refuses, and --no-gate takes it: give one of them.")
     from edge_vae_train.cli import need_training_extra, quiet_tensorflow
     from edge_vae_train.interrupt import held
 
@@ -64,7 +71,12 @@ def convert(
         from edge_vae_converters import conversion, parity
 
     result = conversion.convert(
-        trained, name=output.stem, precision=precision, calibration=calibration, false_alarms_per_day=false_alarms
+        trained,
+        name=output.stem,
+        precision=precision,
+        calibration=calibration,
+        false_alarms_per_day=false_alarms,
+        fall_back=not (strict or no_gate),
     )
     refused = parity.failures(result.parity)
     taken = no_gate or not refused
@@ -74,9 +86,12 @@ def convert(
         rows = msgspec.to_builtins(result.parity)
         size = len(result.bundle.pack())
         document = {"bundle": str(output) if taken else None, "bytes": size, "passed": not refused, "parity": rows}
-        click.echo(json.dumps(document | {"threshold": msgspec.to_builtins(threshold)}, indent=1))
+        document |= {"fallbacks": result.fallbacks, "threshold": msgspec.to_builtins(threshold)}
+        click.echo(json.dumps(document, indent=1))
     else:
         click.echo(_table(result.parity))
+        for line in result.fallbacks:
+            click.echo(line)
         click.echo(promise(threshold))
     if not taken:
         what = f"{run}: the gate refuses the {precision} model"
@@ -95,8 +110,8 @@ def convert(
 def _remedy(precision: str, calibration: str) -> str:
     if precision != "int8":
         return "--no-gate takes it as it is."
-    other = "" if calibration == "stress" else "--calibration stress or "
-    return f"Use {other}--precision float32, or train again with another --window; --no-gate takes it as it is."
+    other = "" if calibration == "stress" else "use --calibration stress, "
+    return f"Leave out --strict, {other}or train again with another --window; --no-gate takes it as it is."
 
 
 def _table(rows: Sequence[ParityRow]) -> str:

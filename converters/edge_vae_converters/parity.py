@@ -16,7 +16,7 @@ from edge_vae.view import Seen
 from edge_vae_converters.tflite import INT8_SAFE, Converted
 from edge_vae_train.judge import Judge
 
-__all__ = ["Side", "failures", "table"]
+__all__ = ["Side", "failures", "table", "unfit"]
 
 MIN_SPEARMAN = 0.999
 MIN_AGREEMENT = 0.99
@@ -42,13 +42,13 @@ def table(
     stress: NDArray[np.float32],
     trained: Side,
     candidate: Side,
-    integer_only: bool,
+    precisions: Mapping[str, str],
 ) -> tuple[ParityRow, ...]:
     """The comparison on held-out normal and on stress windows (windows, length, channels), scaled.
 
     Each side is scored with the terms that were fitted on its own outputs, as it would run. Decisions are compared at
     the threshold that will run, the converted models'; where each takes its own, the noise of fitting two thresholds
-    comes on top, which is told beside it.
+    comes on top, which is told beside it. By view, `precisions` says what its model should compute in.
     """
     (n0, s0, t0), (n1, s1, t1) = (
         (side.judge.score(normal, side.normal), side.judge.score(stress, side.stress), side.judge.threshold.value)
@@ -69,33 +69,39 @@ def table(
         _at_most("ROC-AUC lost", auc0 - auc1, MAX_AUC_LOSS),
         _told("normal windows above the threshold, float", float(np.mean(trained.judge.held_out > t0))),
         _told("normal windows above the threshold, converted", float(np.mean(candidate.judge.held_out > t1))),
-        *(row for name in converted for row in _view_rows(name, converted[name], trained, candidate, integer_only)),
+        *(row for view in converted for row in _view_rows(view, converted[view], trained, candidate, precisions[view])),
     )
 
 
-def _view_rows(
-    name: str,
-    converted: Converted,
-    trained: Side,
-    candidate: Side,
-    integer_only: bool,  # noqa: FBT001 (private, handed on)
-) -> list[ParityRow]:
-    before, after = trained.normal[name], candidate.normal[name]
+def _view_rows(view: str, converted: Converted, trained: Side, candidate: Side, precision: str) -> list[ParityRow]:
+    before, after = trained.normal[view], candidate.normal[view]
     noise = np.square(after.reconstruction - before.reconstruction).mean()
     error = np.square(before.target - before.reconstruction).mean()
     unsafe = sum(count for operator, count in converted.operators.items() if operator not in INT8_SAFE)
-    tensors, limit = float(len(converted.float_tensors)), 0 if integer_only else None
+    tensors, limit = float(len(converted.float_tensors)), 0 if precision == "int8" else None
     return [
-        _at_most(f"{name}: quantization noise / normal error", float(noise / max(error, _TINY)), MAX_NOISE),
-        _at_most(f"{name}: tensors that are neither int8 nor int32", tensors, limit),
-        _at_most(f"{name}: operators outside the int8-safe list", float(unsafe), limit),
-        _told(f"{name}: model, bytes", float(len(converted.model))),
+        _at_most(f"{view}: quantization noise / normal error", float(noise / max(error, _TINY)), MAX_NOISE),
+        _at_most(f"{view}: tensors that are neither int8 nor int32", tensors, limit),
+        _at_most(f"{view}: operators outside the int8-safe list", float(unsafe), limit),
+        _told(f"{view}: model, bytes", float(len(converted.model))),
     ]
 
 
 def failures(rows: Sequence[ParityRow]) -> list[ParityRow]:
     """The rows that the gate refuses."""
     return [row for row in rows if row.passed is False]
+
+
+def unfit(rows: Sequence[ParityRow], views: Sequence[str]) -> dict[str, str]:
+    """The views whose own rows fail, and their figures; where scores and decisions alone do, all views."""
+    refused = {view: [row for row in failures(rows) if row.measure.startswith(f"{view}: ")] for view in views}
+    if not any(refused.values()):
+        refused = dict.fromkeys(views, failures(rows))
+    return {view: "; ".join(map(_told_of, found)) for view, found in refused.items() if found}
+
+
+def _told_of(row: ParityRow) -> str:
+    return f"{row.measure.rpartition(': ')[2]} {row.value:.4g} where {row.limit} is expected"
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> float:

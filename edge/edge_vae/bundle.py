@@ -45,7 +45,7 @@ __all__ = [
     "npz_to_arrays",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Version of the bundle's layout. A reader takes its own version only."""
 
 MAX_BYTES = 16 << 20
@@ -239,6 +239,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for term in self.score:
             latent = max(1, len(term.precision))
             shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+                "level": ((1, channels), (channels, channels)),
                 "logm": ((1, channels), (channels, channels)),
                 "mahalanobis": ((features, channels), (channels * features, features)),
                 "max": ((1, channels), (0,)),

@@ -1,7 +1,8 @@
 """A window to a score: statistics of its views, their tail probabilities on normal data, and their sum.
 
-A statistic s becomes -log p(s), p being the probability that a normal window reaches s; the score is the sum of the
-log(1 + -log p) over the terms (docs/decisions/0010). A higher score is more anomalous.
+A statistic s becomes -log p(s), p being the probability that a normal window reaches s, and adds log(1 + -log p) to the
+score. The loudest fifth of the terms does not count, so that no view raises an alarm alone (docs/decisions/0010, 0017).
+A higher score is more anomalous.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from edge_vae.features import feature_names
 from edge_vae.sample import FloatArray
 from edge_vae.view import LIMIT_SIGMA, Rows, Seen, to_rows
 
 __all__ = [
+    "LEAST_LEVEL",
+    "LEVEL",
     "MODEL_FREE",
     "TERMS",
     "Scores",
@@ -39,8 +43,13 @@ _LOG_ERROR_FLOOR = 1e-6
 _ERROR_FLOOR = 0.05
 _RIDGE = 1e-2
 """Part of the mean variance that is added to a covariance before it is inverted."""
+TRIMMED = 0.2
+"""Part of the terms, the highest ones in each window, that does not count."""
 _LOG_VARIANCE_RANGE = (-8.0, 4.0)
-_DISTANCES = (".t2", ".logm")
+LEAST_LEVEL = 1.0
+"""Least squared distance of the channels' means: where they never vary, their rounding must not decide."""
+LEVEL = feature_names(2).index("mean")
+"""Row of the features, of windows of any length, that holds the channels' means."""
 
 
 class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,10 +102,10 @@ class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: One of `TERMS`.
         tail: Of its statistic on normal windows.
-        centre: What its statistic is measured from, or relative to. `t2` and `logm`: (1, n) means; `max`: (1, channels)
-            mean normal errors; `mahalanobis`: (features, channels) means; empty for the others.
-        precision: Inverse covariance. `t2` and `logm`: (n, n); `mahalanobis`: (channels * features, features), that of
-            each channel over its usual distance; empty for the others.
+        centre: What its statistic is measured from, or relative to. `t2`, `logm` and `level`: (1, n) means; `max`: (1,
+            channels) mean normal errors; `mahalanobis`: (features, channels) means; empty for the others.
+        precision: Inverse covariance. `t2`, `logm` and `level`: (n, n); `mahalanobis`: (channels * features, features),
+            that of each channel over its usual distance; empty for the others.
     """
 
     name: str
@@ -120,7 +129,7 @@ class Scores:
     Attributes:
         score: (windows,) at least 0.
         shares: (windows, channels) each channel's part of the score; a row sums to 1.
-        terms: (windows, terms) what each term adds to the score, log(1 + -log p).
+        terms: (windows, terms) what each term says, log(1 + -log p), whether it counts in this window or not.
         parts: (windows, terms, channels) what each channel has in the statistic of each term, at least 0.
     """
 
@@ -163,6 +172,15 @@ def _feature_distance(seen: Seen, term: Term) -> Values:
     return parts.max(axis=1), np.maximum(parts, 0.0)
 
 
+def _level_distance(seen: Seen, term: Term) -> Values:
+    offset = seen.target[:, LEVEL] - np.array(term.centre)
+    precision = np.array(term.precision)
+    pulled = _pulled(offset, precision)
+    # What a channel's level adds to the distance once the others' are known: its own residual,
+    # squared (Hawkins, Technometrics 1991).
+    return np.maximum((pulled * offset).sum(axis=1), LEAST_LEVEL), np.square(pulled) / np.diagonal(precision)
+
+
 def _heavy_tailed(seen: Seen, _: Term) -> Values:
     parts = np.log1p(np.square(seen.target)).mean(axis=1)
     return parts.mean(axis=1), parts
@@ -187,12 +205,18 @@ def _log_error_distance(seen: Seen, term: Term) -> Values:
 
 def _products(offset: FloatArray, term: Term) -> FloatArray:
     """Each column's part (windows, n) of offset' precision offset, for offsets (windows, n)."""
+    return _pulled(offset, np.array(term.precision)) * offset
+
+
+def _pulled(offset: FloatArray, precision: FloatArray) -> FloatArray:
+    """The product of offsets (windows, n) and a precision (n, n)."""
     # No matrix product: it adds in another order when there is but one window, and pieces would change a score.
-    return np.asarray((offset[:, :, None] * np.array(term.precision)).sum(axis=1) * offset)
+    return np.asarray((offset[:, :, None] * precision).sum(axis=1))
 
 
 _STATISTICS: Mapping[str, Statistic] = {
     "kl": _divergence,
+    "level": _level_distance,
     "logm": _log_error_distance,
     "mahalanobis": _feature_distance,
     "max": _largest_error,
@@ -202,14 +226,15 @@ _STATISTICS: Mapping[str, Statistic] = {
     "t2": _latent_distance,
 }
 
-MODEL_FREE = ("features.mahalanobis", "features.student")
+MODEL_FREE = ("features.level", "features.mahalanobis", "features.student")
 """Terms of the features that need no model of them."""
 _OF_MODELS = ("kl", "logm", "max", "mse", "nll", "t2")
 TERMS = ("z", "pca", *MODEL_FREE, *(f"{view}.{name}" for view in ("window", "features") for name in _OF_MODELS))
 """What a term of the score can be. `z`: mean |z|, no model at all. `pca`: squared residual of a PCA of lag vectors.
-`features.mahalanobis`: squared Mahalanobis distance of the features of the most unusual channel. `features.student`:
-mean log(1 + f^2) of the features, as the likelihood of a Student distribution has it: where few sessions show each
-operating mode, nobody knows its spreads well.
+`features.level`: squared Mahalanobis distance of the channels' means (Hotelling 1931), so that levels which wander
+together count for less than one that leaves the others. `features.mahalanobis`: squared Mahalanobis distance of the
+features of the most unusual channel. `features.student`: mean log(1 + f^2) of the features, as the likelihood of a
+Student distribution has it: where few sessions show each operating mode, nobody knows its spreads well.
 
 Of the VAE on the window or on its features: `mse`: squared reconstruction error. `nll`: that error over the learned
 variance, the Gaussian negative log-likelihood of sigma-VAE (Rybkin et al. 2021, eq. 4) without its constant. `max`: the
@@ -254,7 +279,7 @@ def fit_terms(
         fitted.append(msgspec.structs.replace(term, tail=Tail.fit(statistic, overlap=overlap)))
         statistics.append(statistic)
     surprises = [term.tail(statistic) for term, statistic in zip(fitted, statistics, strict=True)]
-    return tuple(fitted), _combined(np.stack(surprises, axis=1)).sum(axis=1)
+    return tuple(fitted), _score(_said(np.stack(surprises, axis=1)))
 
 
 def statistic_of(term: Term, windows: FloatArray, seen: Mapping[str, Seen]) -> FloatArray:
@@ -292,20 +317,32 @@ def _values(term: Term, windows: FloatArray, seen: Mapping[str, Seen]) -> Values
 
 
 def fuse(terms: Sequence[Term], windows: FloatArray, seen: Mapping[str, Seen]) -> Scores:
-    """The sum over the terms: scaled windows (windows, length, channels) and what the views made of them."""
-    surprises = np.zeros((len(windows), len(terms)))
-    parts = np.zeros((*surprises.shape, windows.shape[2]))
+    """What the terms say together: scaled windows (windows, length, channels) and what the views made of them."""
+    said = np.zeros((len(windows), len(terms)))
+    parts = np.zeros((*said.shape, windows.shape[2]))
     weighted = np.full((len(windows), windows.shape[2]), _TINY)
     for i, term in enumerate(terms):
         value, parts[:, i] = _values(term, windows, seen)
-        surprises[:, i] = _combined(term.tail(value))
-        weighted += (surprises[:, i] + _TINY)[:, None] * _normalised(parts[:, i])
-    return Scores(surprises.sum(axis=1), _normalised(weighted), surprises, parts)
+        said[:, i] = _said(term.tail(value))
+        weighted += (said[:, i] + _TINY)[:, None] * _normalised(parts[:, i])
+    return Scores(_score(said), _normalised(weighted), said, parts)
 
 
-def _combined(surprise: FloatArray) -> FloatArray:
-    """What a term with this -log p adds to the score: far out, where tails are extrapolated, less and less."""
+def _said(surprise: FloatArray) -> FloatArray:
+    """What a term with this -log p says: far out, where tails are extrapolated, less and less more."""
     return np.log1p(surprise)
+
+
+def _score(said: FloatArray) -> FloatArray:
+    """The score (windows,) of what the terms say (windows, terms): their number times their upper-trimmed mean.
+
+    A test that at least two of n hypotheses are false looks at all p values but the smallest (partial conjunction,
+    Benjamini and Heller, Biometrics 2008); here the highest fifth of the terms is left out, one of them in part
+    where that is no whole number.
+    """
+    count = said.shape[1]
+    counted = np.clip(np.arange(count, 0, -1) - TRIMMED * count, 0.0, 1.0)
+    return np.asarray((np.sort(said, axis=1) * (counted * (count / counted.sum()))).sum(axis=1))
 
 
 def _normalised(parts: FloatArray) -> FloatArray:

@@ -17,7 +17,10 @@ SAME = {"hash": "same"}
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     labels, scores = np.array([True, False]), np.array([0.25, 1e-9])
-    rows = {"a": Result({"roc_auc": 0.5, "f1": None}, 1.5, labels, scores), "b": Result({}, None, labels, scores * 2)}
+    rows = {
+        "a": Result({"roc_auc": 0.5, "f1": None}, 1.5, labels, scores),
+        "b": Result({}, None, labels, scores * 2, True),
+    }
     Cache(tmp_path, SAME).write(KEY, Record(rows, 3.25))
     found = Cache(tmp_path, SAME).read(KEY)
     assert found is not None

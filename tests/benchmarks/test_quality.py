@@ -66,7 +66,7 @@ def test_ours_is_trained_converted_and_scored_in_float_and_in_int8(data: Path, t
     run = done(*command(data, tmp_path / "kept", "--only", "skab", "--methods", "ours", "--json"))
     assert run.returncode == 0, run.stderr
     rows = {row["name"]: row for row in json.loads(run.stdout)["sets"]["skab"]}
-    assert {"fused, float", "fused, int8", "z, int8"} < set(rows)
+    assert {"fused, float", "fused, int8", "features.nll, int8"} < set(rows)
     assert rows["fused, int8"]["figures"]["roc_auc"]["mean"] > 0.9
 
 

@@ -67,6 +67,27 @@ def test_a_row_that_failed_on_a_task_is_told_and_not_compared(tmp_path: Path) ->
     assert "fused, int8 (some failed)" in table(found, heading="")
 
 
+def test_a_view_is_compared_over_the_sets_that_have_it(tmp_path: Path) -> None:
+    rows = {
+        unit("smap", "P-1"): {"a, int8": 0.7, "b, int8": 0.5, FUSED_INT8: 0.8, FUSED_FLOAT: 0.9},
+        unit("fan", "moving"): {"b, int8": 1.0, FUSED_INT8: 0.9, FUSED_FLOAT: 0.9},
+    }
+    found = given(tmp_path, rows)
+    assert found.leads("roc_auc") == pytest.approx({"a, int8": 0.1, "b, int8": 0.1})
+    rows[unit("smap", "P-1")]["a, int8"] = 0.85
+    lost = check(given(tmp_path / "lost", rows), "mean roc_auc")
+    assert (lost.holds, lost.against, lost.value) == (False, "a, int8", pytest.approx(-0.05))
+
+
+def test_tasks_in_which_a_model_fell_back_are_counted(tmp_path: Path) -> None:
+    kept, units = Cache(tmp_path, {"hash": "same"}), [unit("smap", task) for task in ("P-1", "P-2", "P-3")]
+    for at, fell_back in zip(units, (True, False, True), strict=True):
+        kept.write(at.key(OURS), Record({FUSED_INT8: Result({"roc_auc": 0.9, "ap": 0.9}, fell_back=fell_back)}, 1.0))
+    found = summarise(units, kept)
+    assert found.rows["smap"][0].fell_back == 2
+    assert "fused, int8 (2 fell back) " in table(found, heading="")
+
+
 @pytest.mark.parametrize(("fused", "holds"), [(0.90, True), (0.89, False)])
 def test_fused_score_must_not_be_below_a_baseline_on_the_mean_over_sets(
     tmp_path: Path, fused: float, *, holds: bool

@@ -23,13 +23,13 @@ def copied(run_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.keras
-def test_a_model_that_the_gate_refuses_is_not_written_unless_it_is_wanted(
+def test_a_model_that_the_gate_refuses_is_not_written_if_strict_unless_it_is_wanted(
     copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parity, "MAX_NOISE", 1e-9)  # a limit that no int8 model keeps
     output = tmp_path / "rig.evb"
     files = sorted(copied.iterdir())
-    assert run(["convert", str(copied), "-o", str(output)]) == 1
+    assert run(["convert", str(copied), "-o", str(output), "--strict"]) == 1
     out, err = capsys.readouterr()
     noise = [line for line in out.splitlines() if ": quantization noise / normal error" in line]
     assert [line.partition(":")[0] for line in noise] == ["window", "features"]
@@ -38,6 +38,7 @@ def test_a_model_that_the_gate_refuses_is_not_written_unless_it_is_wanted(
     assert line.startswith(f"edge-vae: {copied}: the gate refuses the int8 model: ")
     demands = [f"{view}: quantization noise / normal error <= 1e-09" for view in ("window", "features")]
     assert f"expected {', '.join(demands)}, received 0.0" in line
+    assert "Leave out --strict" in line
     assert "--no-gate takes it as it is" in line
     assert not output.exists()
     assert sorted(copied.iterdir()) == files
@@ -46,8 +47,25 @@ def test_a_model_that_the_gate_refuses_is_not_written_unless_it_is_wanted(
     document = json.loads(capsys.readouterr().out)
     assert document["passed"] is False
     assert document["bundle"] == str(output)
+    assert document["fallbacks"] == []
     found = [row.measure for row in Bundle.read(output).manifest.parity if row.passed is False]
     assert found == [f"{view}: quantization noise / normal error" for view in ("window", "features")]
+
+
+@pytest.mark.keras
+def test_a_model_that_the_gate_refuses_becomes_float32_with_a_line_that_says_why(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "MAX_NOISE", 1e-9)
+    output = tmp_path / "rig.evb"
+    assert run(["convert", str(copied), "-o", str(output)]) == 0
+    out = capsys.readouterr().out
+    told = [line for line in out.splitlines() if line.startswith("view ")]
+    assert [line.partition(",")[0] for line in told] == [
+        "view window: float32 instead of int8", "view features: float32 instead of int8",
+    ]  # fmt: skip
+    assert Bundle.read(output).manifest.precision == "float32"
+    assert f"wrote {output}" in out
 
 
 @pytest.mark.keras
@@ -77,6 +95,7 @@ def test_the_table_the_promise_and_what_was_written_fit_a_terminal(
         ["run"],
         ["run", "-o", "x.evb", "--precision", "int3"],
         ["run", "-o", "x.evb", "--false-alarms", "0"],
+        ["run", "-o", "x.evb", "--strict", "--no-gate"],
     ],
 )
 def test_wrong_usage_ends_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

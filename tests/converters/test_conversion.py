@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 from edge_vae.bundle import Bundle
 from edge_vae.detector import load
+from edge_vae.errors import InferenceError
 from edge_vae.explain import METHODS
 from edge_vae.runtime import Runtime, TFLiteRuntime
 from edge_vae.sample import FloatArray
@@ -24,9 +25,12 @@ from edge_vae_converters.conversion import Conversion, convert, write
 from edge_vae_converters.parity import failures
 from edge_vae_converters.representative import faulty
 from edge_vae_converters.tflite import INT8_SAFE
+from edge_vae_train.data import Recording, Session
 from edge_vae_train.judge import judge, keras_runtimes, reference_thresholds, seen_by
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
+from edge_vae_train.settings import Settings, WindowSettings
+from edge_vae_train.training import train
 
 pytestmark = pytest.mark.keras
 
@@ -49,7 +53,7 @@ def stress(trained: Run) -> Conversion:
 
 @pytest.fixture(scope="module")
 def normal(trained: Run) -> Conversion:
-    return convert(trained, name="rig", calibration="normal")
+    return convert(trained, name="rig", calibration="normal", fall_back=False)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,7 @@ def test_the_same_run_gives_the_same_bytes(trained: Run, stress: Conversion) -> 
 
 def test_the_int8_model_passes_the_gate_and_is_small(stress: Conversion) -> None:
     assert failures(stress.parity) == []
+    assert stress.fallbacks == ()
     found = parity(stress)
     assert found["score Spearman, stress and normal windows"] >= 0.999
     assert found["decisions that agree"] >= 0.99
@@ -102,7 +107,7 @@ def test_the_manifest_says_what_the_model_is(trained: Run, stress: Conversion) -
         assert (view.model.precision, view.model.sha256) == ("int8", sha256)
         assert set(view.model.operators) <= INT8_SAFE
         assert msgspec.structs.replace(view, model=None) == recorded
-    names = ["window.max", "features.nll", "z", "pca", "features.mahalanobis"]
+    names = ["window.max", "features.nll", "features.level", "pca", "features.mahalanobis"]
     assert [term.name for term in manifest.score] == [term.name for term in record.terms] == names
     assert manifest.explanation.method in METHODS
     assert manifest.explanation.hits.keys() == set(METHODS)
@@ -215,16 +220,63 @@ def test_a_conversion_is_written_with_both_models_beside_the_run(
         assert (copied.folder / f"{view}.float32.tflite").read_bytes() == stress.float32[view]
 
 
-def test_a_view_whose_converted_model_is_broken_is_refused_by_its_name(
-    trained: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def features_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quantizer sees a fiftieth of what the model of the features will."""
     whole = conversion._given
 
     def saturated(view: View, windows: WindowSet, clip: float) -> list[NDArray[np.float32]]:
         given, conditions = whole(view, windows, clip)
         return [given / 50.0 if view.name == "features" else given, conditions]
 
-    monkeypatch.setattr(conversion, "_given", saturated)  # the quantizer sees a fiftieth of what this view's model will
-    refused = {row.measure for row in failures(convert(trained, name="rig").parity)}
+    monkeypatch.setattr(conversion, "_given", saturated)
+
+
+@pytest.mark.usefixtures("features_saturate")
+def test_a_view_whose_converted_model_is_broken_is_refused_by_its_name(trained: Run) -> None:
+    made = convert(trained, name="rig", fall_back=False)
+    refused = {row.measure for row in failures(made.parity)}
     assert "features: quantization noise / normal error" in refused
     assert not [measure for measure in refused if measure.startswith("window: ")]
+    assert made.bundle.manifest.precision == "int8"
+
+
+@pytest.mark.usefixtures("features_saturate")
+def test_a_view_whose_converted_model_is_broken_falls_back_to_float32_alone(trained: Run, stress: Conversion) -> None:
+    made = convert(trained, name="rig")
+    (line,) = made.fallbacks
+    assert line.startswith("view features: float32 instead of int8, quantization noise / normal error ")
+    assert line.endswith(" where <= 0.02 is expected")
+    models = {view.name: view.model for view in made.bundle.manifest.views if view.model}
+    assert {name: model.precision for name, model in models.items()} == {"window": "int8", "features": "float32"}
+    assert made.bundle.models == {"window": stress.bundle.models["window"], "features": stress.float32["features"]}
+    assert failures(made.parity) == []
+    assert made.bundle.manifest.calibration == "stress"
+    load(made.bundle, path="rig.evb")
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run trained on one channel that never varies: some activations of its int8 models have no range."""
+    session = Session("still", np.full((600, 1), -1.0), np.full(600, np.nan), None)
+    settings = Settings(window=WindowSettings(length=16, stride=4))
+    folder = tmp_path_factory.mktemp("still") / "run"
+    return train(Recording((session,), ("level",), 1.0), settings, folder, progress=lambda *_: None)[0]
+
+
+def test_a_model_that_the_runtime_refuses_falls_back_and_the_bundle_tells_what_changes(still: Run) -> None:
+    made = convert(still, name="still")
+    assert made.fallbacks
+    assert any("refuses the model" in line for line in made.fallbacks)
+    assert failures(made.parity) == []
+    detector = load(made.bundle, path="still.evb")
+    nothing = np.zeros((2, 0), np.float32)
+    quiet, moved = np.zeros((2, 16, 1)), np.full((2, 16, 1), 3.0)
+    threshold = made.bundle.manifest.threshold.value
+    assert (detector(quiet, nothing)[0].score < threshold).all()
+    assert (detector(moved, nothing)[0].score > threshold).all()
+
+
+def test_a_model_that_the_runtime_refuses_is_an_error_where_nothing_may_take_its_place(still: Run) -> None:
+    with pytest.raises(InferenceError, match="refuses the model"):
+        convert(still, name="still", fall_back=False)

@@ -14,7 +14,7 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import Term, fit_terms
 from edge_vae.threshold import Threshold
 from edge_vae.view import Seen
-from edge_vae_converters.parity import MAX_NOISE, Side, failures, table
+from edge_vae_converters.parity import MAX_NOISE, Side, failures, table, unfit
 from edge_vae_converters.tflite import Converted
 from edge_vae_train.judge import Judge
 
@@ -80,7 +80,7 @@ def compared(
     candidate: Made,
     *,
     converted: Mapping[str, Converted] | None = None,
-    integer_only: bool = True,
+    precision: str = "int8",
     trained: Made = TRAINED,
     judge: Judge | None = None,
 ) -> dict[str, ParityRow]:
@@ -90,7 +90,7 @@ def compared(
         stress=STRESS,
         trained=Side(judged(trained), *trained.views()),
         candidate=Side(judge or judged(candidate), *candidate.views()),
-        integer_only=integer_only,
+        precisions=dict.fromkeys(VIEWS, precision),
     )
     return {row.measure: row for row in rows}
 
@@ -159,7 +159,7 @@ def test_float_tensors_and_unsafe_operators_are_refused_in_an_integer_model_alon
     rows = compared(TRAINED, converted=converted)
     assert refused(rows) == {FLOATS, UNSAFE}
     assert (rows[FLOATS].value, rows[UNSAFE].value) == (2, 3)
-    assert refused(compared(TRAINED, converted=converted, integer_only=False)) == set()
+    assert refused(compared(TRAINED, converted=converted, precision="float32")) == set()
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -173,10 +173,30 @@ def test_a_view_whose_int8_model_is_broken_is_refused_by_its_name(view: str) -> 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_unfit_is_a_view_whose_own_rows_fail_even_where_the_scores_do_too(view: str) -> None:
+    off = "normal" if view == "window" else "features_normal"
+    rows = compared(replace(TRAINED, **{off: noisy(getattr(TRAINED, off), 100 * MAX_NOISE)}))
+    assert SPEARMAN in refused(rows)
+    ((name, reason),) = unfit(list(rows.values()), VIEWS).items()
+    assert name == view
+    value = rows[f"{view}: quantization noise / normal error"].value
+    assert reason == f"quantization noise / normal error {value:.4g} where <= 0.02 is expected"
+
+
+def test_unfit_is_every_view_where_scores_alone_differ_and_none_where_nothing_does() -> None:
+    rows = compared(TRAINED, judge=judged(TRAINED, names=("z",)))
+    assert SPEARMAN in refused(rows)
+    found = unfit(list(rows.values()), VIEWS)
+    assert set(found) == set(VIEWS)
+    assert all(reason.startswith("score Spearman, stress and normal windows 0.") for reason in found.values())
+    assert unfit(list(compared(TRAINED).values()), VIEWS) == {}
+
+
 def test_without_a_view_the_scores_alone_are_compared() -> None:
     plain = judged(TRAINED, names=("z",))
     side = Side(plain, {}, {})
-    rows = table({}, normal=NORMAL, stress=STRESS, trained=side, candidate=side, integer_only=True)
+    rows = table({}, normal=NORMAL, stress=STRESS, trained=side, candidate=side, precisions={})
     assert failures(rows) == []
     assert not [row.measure for row in rows if ": " in row.measure]
     assert {row.measure: row.value for row in rows}[SPEARMAN] == pytest.approx(1.0)

@@ -40,10 +40,14 @@ def views(windows: FloatArray) -> dict[str, Seen]:
 
 
 def draft(name: str) -> Term:
-    """What training makes of a term before any model has run: tables for `mahalanobis`, and a name for the others."""
+    """What training makes of a term before any model has run: tables for Gaussians, and a name for the others."""
+    target = SEEN["features"].target
+    if name == "features.level":
+        means = target[:, 0]
+        inverse = np.linalg.inv(np.cov(means, rowvar=False))
+        return Term(name, centre=to_rows(means.mean(axis=0)[None]), precision=to_rows(inverse))
     if name != "features.mahalanobis":
         return Term(name)
-    target = SEEN["features"].target
     precisions = [np.linalg.inv(np.cov(target[:, :, c], rowvar=False)) / FEATURES for c in range(CHANNELS)]
     return Term(name, centre=to_rows(target.mean(axis=0)), precision=to_rows(np.concatenate(precisions)))
 
@@ -107,6 +111,11 @@ def statistic_slowly(term: Term, i: int) -> tuple[float, list[float]]:
             offset = [one.target[i, f, c] - term.centre[f][c] for f in range(FEATURES)]
             distances.append(sum(quadratic_slowly(offset, term.precision[c * FEATURES : (c + 1) * FEATURES])))
         return max(distances), distances
+    if statistic == "level":
+        offset = [one.target[i, 0, c] - term.centre[0][c] for c in range(CHANNELS)]
+        pulled = [sum(p * o for p, o in zip(row, offset, strict=True)) for row in term.precision]
+        own = [pulled[c] ** 2 / term.precision[c][c] for c in range(CHANNELS)]
+        return max(sum(p * o for p, o in zip(pulled, offset, strict=True)), 1.0), own
     if statistic == "logm":
         logs = [math.log(e + 1e-6) for e in errors_slowly(one, i, weighted=False)]
         above = [max(log - centre, 0.0) for log, centre in zip(logs, term.centre[0], strict=True)]
@@ -135,12 +144,13 @@ def test_each_statistic_equals_its_slow_twin(name: str) -> None:
         np.testing.assert_allclose(parts[i], slow, rtol=1e-9, atol=1e-9)
 
 
-def test_terms_are_two_without_a_view_and_six_statistics_of_each_view_and_two_of_the_features_alone() -> None:
+def test_terms_are_two_without_a_view_and_six_statistics_of_each_view_and_three_of_the_features_alone() -> None:
     assert {view_of(name) for name in TERMS} == {None, "pca", "window", "features"}
     statistics = {"kl", "logm", "max", "mse", "nll", "t2"}
     of_views = {f"{view}.{s}" for view in ("window", "features") for s in statistics}
-    assert set(TERMS) == {"z", "pca", "features.mahalanobis", "features.student"} | of_views
-    assert len(TERMS) == 16
+    alone = {"z", "pca", "features.level", "features.mahalanobis", "features.student"}
+    assert set(TERMS) == alone | of_views
+    assert len(TERMS) == 17
 
 
 @pytest.mark.parametrize("view", ["window", "features"])
@@ -165,6 +175,33 @@ def test_mahalanobis_keeps_what_training_fitted() -> None:
     assert distances.mean() == pytest.approx(1.0, rel=0.01)
 
 
+def test_level_is_hotellings_t2_of_the_means() -> None:
+    fitted = FITTED["features.level"]
+    assert (fitted.centre, fitted.precision) == (draft("features.level").centre, draft("features.level").precision)
+    # Of samples with their own covariance the squared distance is the number of channels on average; below 1 it is 1.
+    assert CHANNELS < _values(fitted, NORMAL, SEEN)[0].mean() < 1.1 * CHANNELS
+
+
+def test_levels_that_wander_together_are_less_strange_than_one_that_leaves_the_others() -> None:
+    common = np.random.default_rng(5).normal(0, 1, (400, 1))
+    means = common * [1.0, 1.0, -1.0] + np.random.default_rng(6).normal(0, 0.1, (400, CHANNELS))
+    inverse = to_rows(np.linalg.inv(np.cov(means, rowvar=False)))
+    term = Term("features.level", centre=((0.0,) * CHANNELS,), precision=inverse)
+    target = np.zeros((2, FEATURES, CHANNELS))
+    target[0, 0], target[1, 0] = [2.0, 2.0, -2.0], [0.0, 1.0, 0.0]
+    (together, single), parts = _values(
+        term, NORMAL[:2], {"features": dataclasses.replace(SEEN["features"][:2], target=target)}
+    )
+    assert together < 6 < 60 < single
+    assert parts[1].argmax() == 1
+
+
+def test_levels_within_a_sigma_are_all_alike() -> None:
+    term = Term("features.level", centre=((0.0,) * CHANNELS,), precision=to_rows(np.eye(CHANNELS)))
+    near = dataclasses.replace(SEEN["features"], target=0.01 * SEEN["features"].target)
+    assert _values(term, NORMAL, {"features": near})[0].tolist() == [1.0] * 300
+
+
 def test_the_statistic_of_a_term_is_the_one_that_its_tail_was_fitted_on() -> None:
     for term in FITTED.values():
         statistic = statistic_of(term, NORMAL, SEEN)
@@ -179,7 +216,8 @@ def test_a_known_statistic_takes_the_place_of_the_windows_own() -> None:
     )
     assert terms[0].tail == Tail.fit(known, overlap=1.0) != FITTED["features.mahalanobis"].tail
     assert terms[1] == FITTED["z"]
-    np.testing.assert_allclose(scores, np.log1p(terms[0].tail(known)) + fuse(terms[1:], NORMAL, SEEN).score, rtol=1e-12)
+    said = np.column_stack([np.log1p(terms[0].tail(known)), fuse(terms[1:], NORMAL, SEEN).score])
+    np.testing.assert_allclose(scores, [trimmed_slowly(row) for row in said.tolist()], rtol=1e-12)
 
 
 def test_fitting_gives_the_scores_of_the_windows_it_was_fitted_on() -> None:
@@ -337,11 +375,35 @@ def test_ties_at_the_top_leave_the_tail_finite_and_rising(statistic: FloatArray)
     assert (np.diff(surprise) > 0).all()
 
 
-# The sum.
+# The score.
+
+
+def trimmed_slowly(said: list[float]) -> float:
+    """The number of terms times the mean of what they say without the highest fifth of them, in part if need be."""
+    total, left_out = 0.0, len(said) / 5
+    for value in sorted(said, reverse=True):
+        skipped = min(left_out, 1.0)
+        total, left_out = total + (1.0 - skipped) * value, left_out - skipped
+    return len(said) * total / (4 * len(said) / 5)
+
+
+def test_the_loudest_of_five_terms_does_not_move_the_score() -> None:
+    names = ("window.nll", "window.mse", "window.max", "z", "features.nll")
+    normal = np.argsort(fuse([FITTED["features.nll"]], NORMAL, SEEN).score)[-1:]
+    quiet, loud = (
+        {**SEEN, "features": dataclasses.replace(SEEN["features"], target=SEEN["features"].target * gain)}
+        for gain in (1.0, 9.0)
+    )
+    before, after = (
+        fuse([FITTED[name] for name in names], NORMAL[normal], {view: one[normal] for view, one in seen.items()})
+        for seen in (quiet, loud)
+    )
+    assert after.terms[0, 4] > before.terms[0, 4] == before.terms.max()
+    assert after.score == before.score
 
 
 @pytest.mark.parametrize("names", [("z",), ("window.nll", "z"), TERMS], ids=["one", "two", "all"])
-def test_the_score_is_the_sum_of_its_terms(names: tuple[str, ...]) -> None:
+def test_the_score_is_what_its_terms_say_but_for_the_loudest_of_them(names: tuple[str, ...]) -> None:
     terms = [FITTED[name] for name in names]
     found = fuse(terms, NORMAL, SEEN)
     assert found.terms.shape == (300, len(names))
@@ -349,8 +411,7 @@ def test_the_score_is_the_sum_of_its_terms(names: tuple[str, ...]) -> None:
         surprise = [tail_slowly(term.tail, value) for value in _values(term, NORMAL, SEEN)[0].tolist()]
         np.testing.assert_allclose(found.terms[:, i], np.log1p(surprise), rtol=1e-9)
         np.testing.assert_array_equal(fuse([term], NORMAL, SEEN).score, found.terms[:, i])
-    slow = [sum(row) for row in found.terms.tolist()]
-    np.testing.assert_allclose(found.score, slow, rtol=1e-12)
+    np.testing.assert_allclose(found.score, [trimmed_slowly(row) for row in found.terms.tolist()], rtol=1e-12)
 
 
 def test_shares_are_the_terms_own_shares_weighted_with_the_terms() -> None:

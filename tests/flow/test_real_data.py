@@ -46,6 +46,7 @@ def conversions(
             *skab_wish,
             "--calibration",
             calibration,
+            "--strict",
             "--json",
         ]
         command = [sys.executable, "-c", "from edge_vae.cli import main; main()", *map(str, words)]

@@ -6,9 +6,9 @@ import numpy as np
 
 from edge_vae.features import feature_names
 from edge_vae.sample import FloatArray
-from edge_vae.score import statistic_of
+from edge_vae.score import Term, statistic_of
 from edge_vae.view import View, see, to_rows
-from edge_vae_train.mahalanobis import fit_mahalanobis
+from edge_vae_train.mahalanobis import featured, fit_level, fit_mahalanobis
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.views import features_view
 
@@ -48,6 +48,10 @@ def ledoit_wolf_slowly(samples: FloatArray) -> FloatArray:
     return np.asarray(shrinkage * level * np.eye(size) + (1 - shrinkage) * covariance)
 
 
+def fitted() -> tuple[Term, FloatArray]:
+    return fit_mahalanobis(target(TRAINING), target(HELD_OUT), every=target(EVERY))
+
+
 def relative_distances(fitted: WindowSet, asked: WindowSet) -> FloatArray:
     """(windows, channels) squared Mahalanobis distances under a fit on other windows, one by one."""
     known, unknown = target(fitted), target(asked)
@@ -63,12 +67,12 @@ def relative_distances(fitted: WindowSet, asked: WindowSet) -> FloatArray:
 
 def test_held_out_windows_are_judged_by_a_fit_without_them() -> None:
     distances = relative_distances(TRAINING, HELD_OUT)
-    _, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT, every=EVERY)
+    _, statistic = fitted()
     np.testing.assert_allclose(statistic, (distances / distances.mean(axis=0)).max(axis=1), rtol=1e-9)
 
 
 def test_the_term_is_fitted_on_all_windows_and_relative_to_the_usual_distance_of_each_channel() -> None:
-    term, _ = fit_mahalanobis(VIEW, TRAINING, HELD_OUT, every=EVERY)
+    term, _ = fitted()
     everything = target(EVERY)
     usual = relative_distances(TRAINING, HELD_OUT).mean(axis=0)
     assert term.name == "features.mahalanobis"
@@ -88,7 +92,7 @@ def test_the_covariance_is_shrunk() -> None:
 
 
 def test_one_strange_channel_is_enough() -> None:
-    term, statistic = fit_mahalanobis(VIEW, TRAINING, HELD_OUT, every=EVERY)
+    term, statistic = fitted()
     strange = HELD_OUT.windows.astype(np.float64).copy()
     strange[:, :, 1] += 30.0
     nothing = np.zeros((len(strange), 0), np.float32)
@@ -104,7 +108,8 @@ def test_rounding_of_a_channel_that_never_varies_does_not_decide() -> None:
 
     training, held_out, every = (still(part) for part in (TRAINING, HELD_OUT, EVERY))
     view = features_view(training, ((1.0,) * CHANNELS,))
-    term, statistic = fit_mahalanobis(view, training, held_out, every=every)
+    before, unknown, everything = (featured(view, part) for part in (training, held_out, every))
+    term, statistic = fit_mahalanobis(before, unknown, every=everything)
     rounded = held_out.windows.astype(np.float64)
     rounded[:, :, 1] += np.random.default_rng(3).normal(0, 1e-9, rounded[:, :, 1].shape)
     again = statistic_of(term, rounded, see([view], {}, rounded, clip=np.inf, conditions=held_out.conditions))
@@ -112,3 +117,33 @@ def test_rounding_of_a_channel_that_never_varies_does_not_decide() -> None:
     rounded[:, :, 1] += 1.0
     changed = statistic_of(term, rounded, see([view], {}, rounded, clip=np.inf, conditions=held_out.conditions))
     assert changed.min() > 10 * statistic.max()
+
+
+def test_features_are_those_of_the_view() -> None:
+    np.testing.assert_array_equal(featured(VIEW, EVERY), target(EVERY))
+
+
+def test_held_out_levels_are_judged_by_a_fit_without_them_and_the_term_is_fitted_on_all() -> None:
+    term, statistic = fit_level(target(TRAINING), target(HELD_OUT), every=target(EVERY))
+    before, everything = target(TRAINING)[:, 0], target(EVERY)[:, 0]
+    inverse = np.linalg.inv(ledoit_wolf_slowly(before) + RIDGE * np.eye(CHANNELS))
+    offsets = target(HELD_OUT)[:, 0] - before.mean(axis=0)
+    np.testing.assert_allclose(statistic, [max(o @ inverse @ o, 1.0) for o in offsets], rtol=1e-9)
+    assert term.name == "features.level"
+    np.testing.assert_allclose(term.centre, [everything.mean(axis=0)], rtol=1e-6)
+    expected = np.linalg.inv(ledoit_wolf_slowly(everything) + RIDGE * np.eye(CHANNELS))
+    np.testing.assert_allclose(np.array(term.precision), expected, rtol=1e-6)
+
+
+def test_rounding_of_levels_that_never_vary_does_not_decide() -> None:
+    still = WindowSet(np.zeros((40, LENGTH, CHANNELS), np.float32), np.zeros((40, 0), np.float32))
+    view = features_view(still, ((1.0,) * CHANNELS,))
+    given = featured(view, still)
+    term, statistic = fit_level(given, given, every=given)
+    rounded = np.random.default_rng(3).normal(0, 1e-6, still.windows.shape)
+    again = statistic_of(term, rounded, see([view], {}, rounded, clip=np.inf, conditions=still.conditions))
+    assert statistic.tolist() == again.tolist() == [1.0] * 40
+    changed = statistic_of(
+        term, rounded + 1.0, see([view], {}, rounded + 1.0, clip=np.inf, conditions=still.conditions)
+    )
+    assert changed.min() > 1e3

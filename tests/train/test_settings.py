@@ -75,18 +75,20 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert Settings().data.modes == ()
 
 
-USUAL = ("window.max", "features.nll", "z")
+FEW, MANY = ("window.nll", "features.nll"), ("window.max", "features.nll", "features.level", "pca")
 
 
 @pytest.mark.parametrize(
     ("document", "channels", "terms"),
     [
-        ({}, 1, (*USUAL, "features.mahalanobis")),
-        ({}, 3, (*USUAL, "features.mahalanobis")),
-        ({}, 4, (*USUAL, "pca", "features.mahalanobis")),
-        ({}, 30, (*USUAL, "pca", "features.mahalanobis")),
-        ({"data": {"modes": ["recipe"]}}, 3, (*USUAL, "features.student")),
-        ({"data": {"modes": ["recipe"]}}, 4, (*USUAL, "pca", "features.student")),
+        ({}, 1, (*FEW, "features.mahalanobis")),
+        ({}, 2, (*FEW, "features.level")),
+        ({}, 3, (*FEW, "features.level")),
+        ({}, 4, (*MANY, "features.mahalanobis")),
+        ({}, 30, (*MANY, "features.mahalanobis")),
+        ({"data": {"modes": ["recipe"]}}, 1, (*FEW, "features.student")),
+        ({"data": {"modes": ["recipe"]}}, 3, (*FEW, "features.level")),
+        ({"data": {"modes": ["recipe"]}}, 4, (*MANY, "features.student")),
         ({"baseline": {"samples": 1}}, 3, ("window.nll",)),
         ({"baseline": {"samples": 400}}, 30, ("window.nll",)),
         ({"baseline": {"samples": 400}, "data": {"modes": ["recipe"]}}, 30, ("window.nll",)),

@@ -14,10 +14,9 @@ from edge_vae.toml_table import Mistake, Table
 __all__ = [
     "BASELINE_TERMS",
     "BETA_WITH_MODES",
+    "MANY_CHANNELS",
     "MAX_CLEAN",
     "MAX_MASKED",
-    "MIN_RELATED_CHANNELS",
-    "USUAL_TERMS",
     "BaselineSettings",
     "CalibrationSettings",
     "DataSettings",
@@ -27,15 +26,14 @@ __all__ = [
     "WindowSettings",
 ]
 
-USUAL_TERMS = ("window.max", "features.nll", "z")
-"""Three views of a window: no single one won on every data set, together they did (docs/decisions/0010)."""
 BASELINE_TERMS = ("window.nll",)
 """Terms where each session is re-centred on its first samples: what drifts from there is normal, and `z`, features and
 components, which know exact levels, take it for a fault (SKAB: with `z` besides, the ROC-AUC is the same to 0.003, but
 the held-out drift lifts the threshold, and 2 of 16 faults are found instead of 9)."""
 
-MIN_RELATED_CHANNELS = 4
-"""With fewer channels there is little that one tells of another (ceiling fan, three axes: worse with it)."""
+MANY_CHANNELS = 4
+"""From so many channels on a fault is in few of them, which a mean over all dilutes, and what one tells of the others
+is worth terms of its own (ceiling fan, three axes: worse with them)."""
 
 BETA_WITH_MODES = 4.0
 """With the operating mode as a condition the latent need not tell it, and a tighter one finds more (milling, average
@@ -146,13 +144,16 @@ class Settings(Table, frozen=True, kw_only=True):
     def terms(self, channels: int) -> tuple[str, ...]:
         """The terms of the score that are in force for a machine with so many channels.
 
-        By default `USUAL_TERMS`; with at least four channels, what one tells of the others (`pca`); and the features
-        without a model: their covariance, or with operating modes, where few sessions show each mode, each by itself.
-        With a baseline `BASELINE_TERMS`.
+        By default the two VAEs, and how the levels of the channels lie together (a single one has no others: its
+        features instead). Of many channels the window's VAE is asked for the one with the largest error, and a PCA and
+        the features' distances come besides; with operating modes, where few sessions show each, the features have one
+        each by itself. With a baseline `BASELINE_TERMS`.
         """
         if self.calibration.score is not None:
             return tuple(dict.fromkeys(self.calibration.score))
         if self.baseline.samples:
             return BASELINE_TERMS
-        related = ("pca",) if channels >= MIN_RELATED_CHANNELS else ()
-        return (*USUAL_TERMS, *related, "features.student" if self.data.modes else "features.mahalanobis")
+        alone = "features.student" if self.data.modes else "features.mahalanobis"
+        if channels >= MANY_CHANNELS:
+            return ("window.max", "features.nll", "features.level", "pca", alone)
+        return ("window.nll", "features.nll", alone if channels == 1 else "features.level")

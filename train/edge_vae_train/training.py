@@ -23,7 +23,7 @@ from edge_vae_train.data import Recording
 from edge_vae_train.finetune import Origin, expect_gain
 from edge_vae_train.interrupt import answer, held
 from edge_vae_train.lesson import Lesson, Trained
-from edge_vae_train.mahalanobis import fit_mahalanobis
+from edge_vae_train.mahalanobis import featured, fit_level, fit_mahalanobis
 from edge_vae_train.prepare import Prepared, WindowSet, prepare
 from edge_vae_train.principal import fit_principal, principal_statistic
 from edge_vae_train.reference import fit_pca
@@ -41,7 +41,8 @@ counts."""
 Progress = Callable[[str, int, int, float, float], None]
 """Called after each epoch: view, epoch, epochs, training loss, held-out loss."""
 
-MAHALANOBIS = "features.mahalanobis"
+_GAUSSIANS = {"features.level": fit_level, "features.mahalanobis": fit_mahalanobis}
+"""Terms that are Gaussians of the features."""
 CLEANING = "cleaning"
 """What progress calls the first training that finds the worst windows."""
 
@@ -119,7 +120,7 @@ def _closed_forms(
 
     A statistic comes from a fit without the held-out windows; what ships is fitted with them.
     """
-    terms = [Term(name) for name in names]
+    solved: dict[str, Term] = {}
     known: dict[str, FloatArray] = {}
     held_out = WindowSet.joined(prepared.held_out)
     some = _at_most(CLOSED_FORM_WINDOWS, [prepared.training], seed=seed)
@@ -127,13 +128,15 @@ def _closed_forms(
     reference: dict[str, NDArray[Any]] = {**fit_pca(some.windows, held_out.windows, seed=seed)}
     if PCA_VIEW in names:
         view = views[PCA_VIEW]
-        before = fit_principal(view, some, clip=CLIP, seed=seed)
-        known[PCA_VIEW] = np.concatenate([principal_statistic(view, before, part) for _, part in chunks(held_out)])
+        axes = fit_principal(view, some, clip=CLIP, seed=seed)
+        known[PCA_VIEW] = np.concatenate([principal_statistic(view, axes, part) for _, part in chunks(held_out)])
         reference |= fit_principal(view, every, clip=CLIP, seed=seed)
-    if MAHALANOBIS in names:
-        term, known[MAHALANOBIS] = fit_mahalanobis(views["features"], some, held_out, every=every)
-        terms = [term if draft.name == MAHALANOBIS else draft for draft in terms]
-    return terms, known, reference
+    gaussians = [name for name in names if name in _GAUSSIANS]
+    if gaussians:
+        before, unknown, everything = (featured(views["features"], windows) for windows in (some, held_out, every))
+        for name in gaussians:
+            solved[name], known[name] = _GAUSSIANS[name](before, unknown, every=everything)
+    return [solved.get(name, Term(name)) for name in names], known, reference
 
 
 def _at_most(count: int, parts: Sequence[WindowSet], *, seed: int) -> WindowSet:

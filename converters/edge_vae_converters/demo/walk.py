@@ -117,13 +117,15 @@ def _train(plan: Plan, folder: Path, columns: Columns, screen: Screen) -> Run:
 def _convert(run: Run, output: Path, screen: Screen) -> Path:
     converted = conversion.convert(run, name=output.stem)
     screen.say(f"\nthe bundle, as `edge-vae inspect {output}` shows it:\n{describe.text(converted.bundle)}")
+    for line in converted.fallbacks:
+        screen.say(line)
     if refused := parity.failures(converted.parity):
-        what = f"{run.folder}: the gate refuses the int8 model"
+        what = f"{run.folder}: the gate refuses the model, in int8 and in float32"
         raise GateError(
             what,
             expected=", ".join(f"{row.measure} {row.limit}" for row in refused),
             received=", ".join(f"{row.value:.4g}" for row in refused),
-            action=f"See what a float model does: edge-vae convert {run.folder} --precision float32 -o {output}",
+            action="Train with other settings, or more data.",
         )
     conversion.write(converted, output, run)
     return output

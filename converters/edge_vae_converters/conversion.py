@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,22 +12,19 @@ from numpy.typing import NDArray
 
 from edge_vae.bundle import Bundle, ParityRow
 from edge_vae.detector import Detector
-from edge_vae.errors import InferenceError
-from edge_vae.runtime import Runtime, TFLiteRuntime
-from edge_vae.view import Model, Seen, View
+from edge_vae.view import Seen, View
 from edge_vae_converters import tflite
-from edge_vae_converters.parity import Side, table, unfit
+from edge_vae_converters.attempt import Attempts
+from edge_vae_converters.parity import Side
 from edge_vae_converters.representative import faulty, representative
 from edge_vae_train.explaining import choose
 from edge_vae_train.interrupt import answer, held
 from edge_vae_train.judge import (
     Judge,
-    judge,
     keras_runtimes,
     manifest,
     principal_runtime,
     reference_thresholds,
-    seen_by,
 )
 from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.prepare import WindowSet
@@ -100,31 +96,16 @@ def convert(
     }
     normal = WindowSet.joined(run.held_out)
     stress = faulty(normal, count=STRESS_WINDOWS, severity=record.clip, clip=record.clip, seed=seed + _PARITY_SEED_STEP)
-    trained = _side(run, graphs, normal, stress, wished)
-
-    def tried(precisions: Mapping[str, str]) -> _Attempt:
-        answer()
-        converted = {view: models[wanted][view] for view, wanted in precisions.items()}
-        runtimes = {view: TFLiteRuntime(c.model, outputs=c.outputs) for view, c in converted.items()}
-        candidate = _side(run, runtimes, normal, stress, wished)
-        rows = table(
-            converted,
-            normal=normal.windows,
-            stress=stress.windows,
-            trained=trained,
-            candidate=candidate,
-            precisions=precisions,
-        )
-        return _Attempt(precisions, converted, runtimes, candidate, rows)
-
-    attempt, fallbacks = _settled(tried, dict.fromkeys(graphs, precision), models[precision], fall_back=fall_back)
-    candidate = attempt.candidate
+    attempts = Attempts(
+        run=run, trained=graphs, models=models, normal=normal, stress=stress, false_alarms_per_day=wished
+    )
+    attempt, fallbacks = attempts.settle(precision, fall_back=fall_back)
     views = tuple(
         msgspec.structs.replace(view, model=attempt.model(view.name)) if view.name in attempt.converted else view
         for view in record.views
     )
     described = msgspec.structs.replace(
-        manifest(run, candidate.judge, name=name),
+        manifest(run, attempt.side.judge, name=name),
         views=views,
         calibration=calibration if "int8" in attempt.precisions.values() else "",
         parity=attempt.rows,
@@ -135,64 +116,10 @@ def convert(
     bundle = Bundle(
         manifest=msgspec.structs.replace(described, explanation=explanation),
         models={view: c.model for view, c in attempt.converted.items()},
-        golden=_golden(candidate, normal, stress),
+        golden=_golden(attempt.side, normal, stress),
         reference=run.reference | reference_thresholds(run, wished),
     )
     return Conversion(bundle, {view: c.model for view, c in models["float32"].items()}, fallbacks)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """Models of all views, by view their precision, and how they compare with the trained ones."""
-
-    precisions: Mapping[str, str]
-    converted: Mapping[str, tflite.Converted]
-    runtimes: Mapping[str, Runtime]
-    candidate: Side
-    rows: tuple[ParityRow, ...]
-
-    def model(self, view: str) -> Model:
-        """What a manifest says of the model of a view."""
-        converted = self.converted[view]
-        sha256 = hashlib.sha256(converted.model).hexdigest()
-        return Model(sha256, self.precisions[view], converted.outputs, converted.operators)
-
-
-def _settled(
-    tried: Callable[[Mapping[str, str]], _Attempt],
-    precisions: Mapping[str, str],
-    converted: Mapping[str, tflite.Converted],
-    *,
-    fall_back: bool,
-) -> tuple[_Attempt, tuple[str, ...]]:
-    """The first attempt that float32 could not mend any further, and a line for each view that needed it."""
-    if not fall_back:
-        return tried(precisions), ()
-    fallbacks: list[str] = []
-    wrong = _not_running(converted)
-    while True:
-        wrong = {view: reason for view, reason in wrong.items() if precisions[view] != "float32"}
-        fallbacks += [f"view {view}: float32 instead of {precisions[view]}, {why}" for view, why in wrong.items()]
-        precisions = {**precisions, **dict.fromkeys(wrong, "float32")}
-        attempt = tried(precisions)
-        wrong = unfit(attempt.rows, list(precisions))
-        if all(precisions[view] == "float32" for view in wrong):
-            return attempt, tuple(fallbacks)
-
-
-def _not_running(converted: Mapping[str, tflite.Converted]) -> dict[str, str]:
-    """The views whose model the runtime refuses, and what it says."""
-    said = {view: _refusal(one) for view, one in converted.items()}
-    return {view: reason for view, reason in said.items() if reason}
-
-
-def _refusal(converted: tflite.Converted) -> str:
-    """What the runtime says against a model; empty where it takes it."""
-    try:
-        TFLiteRuntime(converted.model, outputs=converted.outputs)
-    except InferenceError as error:
-        return error.what
-    return ""
 
 
 def _converted(graph: KerasRuntime, precision: str, representative: list[NDArray[np.float32]]) -> tflite.Converted:
@@ -204,11 +131,6 @@ def _given(view: View, windows: WindowSet, clip: float) -> list[NDArray[np.float
     """What a view's model is given of these windows."""
     target = view.target(windows.windows.astype(np.float64), windows.conditions)
     return [np.clip(target, -clip, clip).astype(np.float32), windows.conditions]
-
-
-def _side(run: Run, runtimes: Mapping[str, Runtime], normal: WindowSet, stress: WindowSet, wished: float) -> Side:
-    seen = seen_by(run, runtimes, normal)
-    return Side(judge(run, seen, wished), seen, seen_by(run, runtimes, stress))
 
 
 def _golden(candidate: Side, normal: WindowSet, stress: WindowSet) -> dict[str, NDArray[np.float32]]:

@@ -81,12 +81,12 @@ FEW, MANY = ("window.nll", "features.nll"), ("window.max", "features.nll", "feat
 @pytest.mark.parametrize(
     ("document", "channels", "terms"),
     [
-        ({}, 1, (*FEW, "features.mahalanobis")),
+        ({}, 1, (*FEW, "pca", "features.mahalanobis")),
         ({}, 2, (*FEW, "features.level")),
         ({}, 3, (*FEW, "features.level")),
         ({}, 4, (*MANY, "features.mahalanobis")),
         ({}, 30, (*MANY, "features.mahalanobis")),
-        ({"data": {"modes": ["recipe"]}}, 1, (*FEW, "features.student")),
+        ({"data": {"modes": ["recipe"]}}, 1, (*FEW, "pca", "features.student")),
         ({"data": {"modes": ["recipe"]}}, 3, (*FEW, "features.level")),
         ({"data": {"modes": ["recipe"]}}, 4, (*MANY, "features.student")),
         ({"baseline": {"samples": 1}}, 3, ("window.nll",)),

@@ -32,8 +32,9 @@ components, which know exact levels, take it for a fault (SKAB: with `z` besides
 the held-out drift lifts the threshold, and 2 of 16 faults are found instead of 9)."""
 
 MANY_CHANNELS = 4
-"""From so many channels on a fault is in few of them, which a mean over all dilutes, and what one tells of the others
-is worth terms of its own (ceiling fan, three axes: worse with them)."""
+"""From so many channels on a fault is in few of them, which a mean over all dilutes. Two or three have few terms: the
+three axes of the ceiling fan, the one real machine of that kind here, are told worse with a PCA or with distances of
+the features (docs/decisions/0017)."""
 
 BETA_WITH_MODES = 4.0
 """With the operating mode as a condition the latent need not tell it, and a tighter one finds more (milling, average
@@ -144,16 +145,17 @@ class Settings(Table, frozen=True, kw_only=True):
     def terms(self, channels: int) -> tuple[str, ...]:
         """The terms of the score that are in force for a machine with so many channels.
 
-        By default the two VAEs, and how the levels of the channels lie together (a single one has no others: its
-        features instead). Of many channels the window's VAE is asked for the one with the largest error, and a PCA and
-        the features' distances come besides; with operating modes, where few sessions show each, the features have one
-        each by itself. With a baseline `BASELINE_TERMS`.
+        By default the two VAEs, and how the levels of the channels lie together, which a single one has no use for.
+        With one channel or many, a PCA and the features' distances besides; with operating modes, where few sessions
+        show each, the features have a distance each by itself. Of many channels the window's VAE is asked for the one
+        with the largest error. With a baseline `BASELINE_TERMS`.
         """
         if self.calibration.score is not None:
             return tuple(dict.fromkeys(self.calibration.score))
         if self.baseline.samples:
             return BASELINE_TERMS
-        alone = "features.student" if self.data.modes else "features.mahalanobis"
-        if channels >= MANY_CHANNELS:
-            return ("window.max", "features.nll", "features.level", "pca", alone)
-        return ("window.nll", "features.nll", alone if channels == 1 else "features.level")
+        few, many = 1 < channels < MANY_CHANNELS, channels >= MANY_CHANNELS
+        models = ("window.max" if many else "window.nll", "features.nll")
+        levels = ("features.level",) if channels > 1 else ()
+        closed = () if few else ("pca", "features.student" if self.data.modes else "features.mahalanobis")
+        return (*models, *levels, *closed)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from edge_vae.bundle import Bundle
 from edge_vae.cli import run
@@ -156,14 +157,16 @@ def test_terms_alone_and_the_best_threshold_are_what_they_say(evaluated: Evaluat
     terms = alone(evaluated)
     found = figures(evaluated, terms)
     by_name = {term.name: term for term in terms}
-    assert by_name["z"].roc_auc == pytest.approx(evaluated.rows[1].metrics.roc_auc, abs=1e-6)
+    labels = np.concatenate([s.window_labels for s in evaluated.rows[0].sessions])
+    said = np.concatenate([scored.terms for scored in evaluated.scored])
+    assert [term.name for term in terms] == [term.name for term in evaluated.subject.detector.manifest.score]
+    assert by_name["features.level"].roc_auc == pytest.approx(roc_auc_score(labels, said[:, 2]))
     assert sum(term.part for term in terms) == pytest.approx(1.0)
     assert set(found.simple) == {
         "mean|z|", "PCA T2 + Q", "PCA of lag vectors (term pca)",
-        "distance of the features (term features.mahalanobis)",
+        "distance of the features (term features.mahalanobis)", "distance of the levels (term features.level)",
     }  # fmt: skip
     assert set(found.terms) == {"window.max", "features.nll"}
-    labels = np.concatenate([s.window_labels for s in evaluated.rows[0].sessions])
     above = np.concatenate([s.score for s in evaluated.rows[0].sessions]) >= found.best_threshold
     assert found.best_f1 == pytest.approx(2 * (above & labels).sum() / (above.sum() + labels.sum()))
     assert found.f1 is not None

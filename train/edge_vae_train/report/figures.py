@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from edge_vae.sample import FloatArray
-from edge_vae.score import MODEL_FREE, needs_model
+from edge_vae.score import needs_model
 from edge_vae_train.evaluation import Evaluation, Row
 from edge_vae_train.report.verdict import Figures
 
@@ -17,7 +17,9 @@ __all__ = ["Alone", "alone", "figures", "labels_of", "scores_of"]
 
 _SIMPLE_TERMS = {
     "pca": "PCA of lag vectors (term pca)",
-    **{name: f"distance of the features (term {name})" for name in MODEL_FREE},
+    "features.level": "distance of the levels (term features.level)",
+    "features.mahalanobis": "distance of the features (term features.mahalanobis)",
+    "features.student": "distance of the features (term features.student)",
 }
 """Terms that need no trained network; `z` is the baseline mean |z| once more."""
 

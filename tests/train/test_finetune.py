@@ -16,6 +16,7 @@ from edge_vae.bundle import Bundle, Modes
 from edge_vae.cli import run
 from edge_vae.errors import DataError, TrainingError
 from edge_vae.explain import Explanation
+from edge_vae.score import Tail, Term
 from edge_vae_train.finetune import EPOCHS, MAX_FOUND_LESS, Gain, Origin, expect_gain
 from edge_vae_train.run_folder import Run
 from edge_vae_train.tflite_weights import read_weights
@@ -325,7 +326,7 @@ def test_a_score_without_a_model_is_no_start(tmp_path: Path, bundle_path: Path) 
         bundle,
         tmp_path / "plain.evb",
         views=(),
-        score=tuple(term for term in manifest.score if term.name == "z"),
+        score=(Term("z", Tail(0.0, 1.0)),),
         training=msgspec.structs.replace(manifest.training, fits={}),
         explanation=Explanation("share", (), (), {}),
     )

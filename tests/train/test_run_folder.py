@@ -45,7 +45,8 @@ def test_a_run_holds_what_conversion_and_evaluation_need(run_folder: Path) -> No
     assert record.settings.window.length == 32
     assert len(record.channels) == len(record.shift) == 7
     assert record.rate_hz == pytest.approx(10.0)
-    assert [term.name for term in record.terms] == ["window.max", "features.nll", "z", "pca", "features.mahalanobis"]
+    terms = ["window.max", "features.nll", "features.level", "pca", "features.mahalanobis"]
+    assert [term.name for term in record.terms] == terms
     assert [view.name for view in record.views] == ["window", "features", "pca"]
     assert list(record.training.fits) == ["window", "features"]
     assert [np.shape(view.variance) for view in record.views] == [(1, 7), (13, 7), (1, 7)]
@@ -58,7 +59,7 @@ def test_a_run_holds_what_conversion_and_evaluation_need(run_folder: Path) -> No
     assert all(block.windows.dtype == block.conditions.dtype == np.float32 for block in read.held_out)
     assert all(block.conditions.shape == (len(block), 0) for block in (*read.held_out, read.calibration))
     assert read.calibration.windows.shape == (min(400, record.training.windows), 32, 7)
-    assert read.known.keys() == {"pca", "features.mahalanobis"}
+    assert read.known.keys() == {"features.level", "features.mahalanobis", "pca"}
     assert {statistic.shape for statistic in read.known.values()} == {(record.training.held_out_windows,)}
     assert {"components", "lag_mean", "lag_components"} <= read.reference.keys()
 

@@ -127,5 +127,5 @@ def test_a_scoring_graph_with_modes_names_its_inputs_in_the_order_of_the_alphabe
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="expected one of conv, dense, hvae, linear, tcn, received 'gru'"):
+    with pytest.raises(ValueError, match="expected one of conv, dense, linear, tcn, received 'gru'"):
         build(Architecture(8, 2, family="gru"))

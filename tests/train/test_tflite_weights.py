@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from keras import layers
 
 from edge_vae_converters import tflite
+from edge_vae_train.families.autoencoder import Tensor, assemble
 from edge_vae_train.models import Architecture, VariationalAutoencoder, build, scoring_graph
 from edge_vae_train.tflite_weights import Weights, read_weights, set_weights
 
@@ -53,11 +55,20 @@ def test_weights_come_back_from_files_of_either_precision(family: str, modes: in
         np.testing.assert_allclose(coarse[layer][1], bias, atol=5e-3)
 
 
-def test_a_family_whose_layers_the_converter_merges_is_told() -> None:
+def test_layers_that_the_converter_merges_are_told() -> None:
+    def encode(a: Architecture, window: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        flat = layers.Flatten(name="flat")(window)
+        means = layers.Dense(a.latent, use_bias=False, name="posterior_mean")(flat)
+        return means, layers.Dense(a.latent, name="posterior_log_variance")(flat)
+
+    def decode(a: Architecture, latent: Tensor, _: Tensor) -> Tensor:
+        return layers.Reshape((a.length, a.channels), name="samples")(layers.Dense(a.cells, name="cells")(latent))
+
+    vae = assemble(architecture("dense"), encode, decode)
     with pytest.raises(
-        ValueError, match="expected a bias of layer posterior_mean of the encoder, received one that is"
+        ValueError, match="expected a bias of layer posterior_log_variance of the encoder, received one that is"
     ):
-        read_weights(converted(trained(architecture("hvae")), "float32"))
+        read_weights(converted(vae, "float32"))
 
 
 def test_a_fresh_model_with_the_weights_is_the_trained_one() -> None:

@@ -72,7 +72,7 @@ def need_training_extra(command: str) -> None:
 @click.option("--stride", type=click.IntRange(1, 65_536), metavar="N", help="Samples between windows. [default: 8]")
 @click.option("--baseline", type=click.IntRange(0), metavar="N", help="Re-centre each session on its first N samples.")
 @click.option(
-    "--model", "family", type=click.Choice(["conv", "dense", "hvae", "linear", "tcn"]),
+    "--model", "family", type=click.Choice(["conv", "dense", "linear", "tcn"]),
     help="Family of the window's model. [default: conv]",
 )  # fmt: skip
 @click.option("--latent", type=click.IntRange(1, 256), metavar="N", help="Latent dimensions. [default: 8]")

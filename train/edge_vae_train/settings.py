@@ -49,7 +49,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Term = Annotated[
     str, Meta(pattern="^(" + "|".join(TERMS).replace(".", r"\.") + ")$", extra={"expected": " or ".join(TERMS)})
 ]
-Family = Literal["conv", "dense", "hvae", "linear", "tcn"]
+Family = Literal["conv", "dense", "linear", "tcn"]
 Scaling = Literal["robust", "standard"]
 CleanBy = Literal["forest", "model"]
 Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]

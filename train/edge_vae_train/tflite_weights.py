@@ -26,7 +26,7 @@ def read_weights(model: bytes) -> Weights:
 
     Raises:
         ValueError: A weight belongs to no layer of an encoder or decoder, or is stored in a way that is not known here;
-            or the converter merged two layers (family `hvae`), whose own weights are then nowhere.
+            or a layer has no bias of its own, as where the converter merged two.
     """
     from tensorflow.lite.python import schema_py_generated as schema
 

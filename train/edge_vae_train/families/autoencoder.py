@@ -27,7 +27,7 @@ class Architecture:
         length: Steps of the view: samples of a window, or features of a channel.
         channels: Channels of a step.
         family: Name of one of the `FAMILIES`.
-        latent: Latent dimensions; of the upper level in a family with two.
+        latent: Latent dimensions.
         width: Filters of the widest convolution, or half the units of the widest dense layer.
         modes: Length of the vector that tells the operating mode; 0 without one.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -129,11 +129,8 @@ def _ours(task: Task, seed: int) -> Outcomes:
     with TemporaryDirectory(prefix="edge-vae-quality-") as folder:
         run_folder, bundle = Path(folder) / "run", Path(folder) / "task.evb"
         run, _ = train(task.training, task.policy.settings(seed=seed), run_folder, progress=_silent)
-        converted = convert(run, name=task.name)
-        converted.bundle.write(bundle)
-        outcomes = _int8(task, bundle)
-        fused = replace(outcomes[FUSED_INT8], fell_back=bool(converted.fallbacks))
-        return {FUSED_FLOAT: _float(task, run_folder)} | outcomes | {FUSED_INT8: fused}
+        convert(run, name=task.name).bundle.write(bundle)
+        return {FUSED_FLOAT: _float(task, run_folder)} | _int8(task, bundle)
 
 
 def _silent(view: str, epoch: int, epochs: int, loss: float, held_out_loss: float) -> None:
@@ -160,4 +157,10 @@ def _int8(task: Task, bundle: Path) -> Outcomes:
         TERM_ROW.format(term.name): Outcome(rows, tuple(one.terms[:, i] for one in scored), None)
         for i, term in enumerate(detector.manifest.score)
     }
-    return {FUSED_INT8: Outcome(rows, tuple(one.score for one in scored), detector.manifest.threshold.value)} | alone
+    fused = Outcome(
+        rows,
+        tuple(one.score for one in scored),
+        detector.manifest.threshold.value,
+        fell_back="float32" in detector.manifest.precision,
+    )
+    return {FUSED_INT8: fused} | alone

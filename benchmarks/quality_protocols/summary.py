@@ -49,7 +49,7 @@ class Row:
     figures: Mapping[str, Spread]
     complete: bool
     seconds_per_task: float
-    fell_back: int = 0
+    fell_back: int
 
 
 @dataclass(frozen=True, slots=True)

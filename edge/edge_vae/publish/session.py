@@ -124,11 +124,15 @@ class Session:
     the broker refuses is left out for a while, so that one forbidden asset does not hold up the others, and then sent
     again from its first message on.
 
+    A connection starts with one message at a time and takes one more with each stored message that is acknowledged, as
+    the slow start of TCP does (RFC 5681, section 3.1). A broker that parts from a client after a refusal would discard
+    the refusal with the messages that it has not read yet; one that stands alone is always heard.
+
     Args:
         link: Fresh, not open.
         outbox: Messages leave it when they are acknowledged.
         retained: The present status and states.
-        window: Limit on unacknowledged messages; the broker may set a lower one.
+        window: Limit on unacknowledged messages that the connection may reach; the broker may set a lower one.
         refusals: Shared with the sessions before and after.
         counters: Shared with the sessions before and after.
     """
@@ -137,7 +141,7 @@ class Session:
         self, link: Link, *, outbox: Outbox, retained: Retained, refusals: Refusals, window: int, counters: Counters
     ) -> None:
         self._link, self._outbox, self._retained, self._refusals = link, outbox, retained, refusals
-        self._window, self._counters = window, counters
+        self._window, self._limit, self._counters = 1, window, counters
         self._in_flight: dict[int, str] = {}
         self._delivered: list[int] = []
         self._after = self._replay_to = 0
@@ -189,7 +193,7 @@ class Session:
             self._refused(event.key, event.reason, now_s)
         elif isinstance(event, Opened):
             self.opened_s = now_s
-            self._window = min(self._window, event.receive_maximum)
+            self._limit = min(self._limit, event.receive_maximum)
             self._replay_to = self._outbox.last_key
             self._counters.connects += 1
             self._retained.all_again()
@@ -201,6 +205,7 @@ class Session:
         self._refusals.forget(self._in_flight.pop(key))
         if key > 0:
             self._delivered.append(key)
+            self._window = min(self._window + 1, self._limit)
 
     def _refused(self, key: int, reason: str, now_s: float) -> None:
         self._counters.refused += 1

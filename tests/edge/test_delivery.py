@@ -502,10 +502,13 @@ def test_an_asset_that_the_broker_forbids_does_not_stop_the_others(tmp_path: Pat
     put(outbox, "pump", count=2 * WINDOW)
     put(outbox, "fan", count=2 * WINDOW)
     slow = Backoff(random.Random(1), first_s=0.1, cap_s=0.2)
-    with Mosquitto(tmp_path, extra=f"acl_file {acl}") as broker, Subscriber(broker, "#") as subscriber:
-        with running(outbox, link_to(broker), backoff=slow):
-            subscriber.wait_for(
-                lambda messages: len({e["event_id"] for e in events(messages)}) == 2 * WINDOW, "the fan's events"
-            )
-            wait_until(lambda: outbox.count == 2 * WINDOW, "only the pump's events left")
+    with (
+        Mosquitto(tmp_path, extra=f"acl_file {acl}") as broker,
+        Subscriber(broker, "#") as subscriber,
+        running(outbox, link_to(broker), backoff=slow),
+    ):
+        subscriber.wait_for(
+            lambda messages: len({e["event_id"] for e in events(messages)}) == 2 * WINDOW, "the fan's events"
+        )
+        wait_until(lambda: outbox.count == 2 * WINDOW, "only the pump's events left")
     check_complete_and_in_order(events(subscriber.messages), {"fan": 2 * WINDOW})

@@ -219,18 +219,20 @@ def test_drift_is_told_once_by_an_agent_that_is_killed_while_it_begins_and_after
     pump = pipeline("pump", bundle, {"type": "mqtt", "topic": "rig/pump"}, alarm=EVERY_WINDOW)
     config = write_config(tmp_path, broker.port, pump + "\n[pipeline.drift]\nhours = 0.001\n")
 
-    def killed(windows: int, kept: str) -> AgentProcess:
-        """An agent that got so many drifting windows, and was killed once its file said this."""
+    def killed(windows: int, kept: str, told: str = "source connected") -> AgentProcess:
+        """An agent that got so many drifting windows, and was killed once its file and its log said this."""
         with AgentProcess(config) as agent:
             agent.wait_for_log("source connected: topic=rig/pump")
             rows(broker, *[level_of(2.5)] * (windows + 3))
             wait_until(lambda: any(kept in file.read_text() for file in tmp_path.glob("state/learned-*.json")), kept)
+            agent.wait_for_log(told)
             agent.kill()
             return agent
 
     with Subscriber(broker, "edge-vae/#") as subscriber:
         assert "drift begins" not in killed(8, '"windows":8').log
-        assert "windows=12" in killed(4, '"active":true').log  # an agent that began anew would have told nothing
+        # An agent that began anew would have told nothing.
+        assert "windows=12" in killed(4, '"active":true', told="drift begins").log
         with AgentProcess(config) as agent:
             agent.wait_for_log("source connected: topic=rig/pump")
             rows(broker, *[level_of(2.5)] * 30, *[200.0] * 4)

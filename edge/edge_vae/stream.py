@@ -168,7 +168,8 @@ class Stream:
         cuts = segment_starts(times, usable, period_s=self._period_s, previous_s=self._previous_s)
         if len(cuts):
             cuts[0] |= usable[0] and self.unusable > 0
-        columns = np.column_stack([values, np.arange(self._row, self._row + len(values)), times])
+        columns = np.empty((len(values), self._channels + 2))
+        columns[:, :-2], columns[:, -2], columns[:, -1] = values, np.arange(self._row, self._row + len(values)), times
         pieces = [self._segment(piece, keep) for piece, keep in _cut(columns, usable, cuts)]
         self._remember(values, times, usable)
         return join(pieces) if pieces else self._scored(np.empty((0, self._length, columns.shape[1])))
@@ -215,6 +216,10 @@ def _carried(modes: NDArray[np.intp], told: NDArray[np.bool_], *, before: int) -
 
 def _cut(columns: FloatArray, usable: NDArray[np.bool_], cuts: NDArray[np.bool_]) -> list[tuple[FloatArray, bool]]:
     """Runs of usable samples, each with whether it starts a segment."""
+    if not len(columns):
+        return []
+    if usable.all() and not cuts[1:].any():
+        return [(columns, bool(cuts[0]))]
     kept, starts = columns[usable], cuts[usable]
     edges = np.flatnonzero(starts)
     if not len(edges) or edges[0]:

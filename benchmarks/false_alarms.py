@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_vae.alarm import Alarm, AlarmRules, Change
 from edge_vae.bundle import Bundle
-from edge_vae.detector import Detector, load
+from edge_vae.detector import Explainer, load
 from edge_vae.stream import Scored, Stream
 from edge_vae.threshold import SECONDS_PER_DAY, Threshold
 from edge_vae_converters.conversion import convert
@@ -163,7 +163,7 @@ def counted(normal: Normal) -> Iterator[Counted]:
             yield Counted(wish, threshold, days, *(raised(scored, level, rules) for level in levels))
 
 
-def thresholds(run: Run, detector: Detector, *, most: float) -> Iterator[tuple[float, Threshold]]:
+def thresholds(run: Run, detector: Explainer, *, most: float) -> Iterator[tuple[float, Threshold]]:
     """The thresholds that `convert` would give these very models for each wish of at most so many alarms a day."""
     held_out = WindowSet.joined(run.held_out)
     seen = detector.see(held_out.windows.astype(np.float64), held_out.conditions)

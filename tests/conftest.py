@@ -64,6 +64,14 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, edge_vae: Command, run
 
 
 @pytest.fixture(scope="session")
+def parts_path(tmp_path_factory: pytest.TempPathFactory, edge_vae: Command, run_folder: Path) -> Path:
+    """The same with an int8 model for each view in place of one graph."""
+    path = tmp_path_factory.mktemp("parts") / "rig.evb"
+    edge_vae("convert", run_folder, "-o", path, "--io", "int8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def skab() -> Path:
     """The SKAB data set; without the shared data the test is skipped, because nothing is downloaded in tests."""
     folder = SHARED / "skab"

@@ -38,7 +38,8 @@ def plain_manifest(**changes: Any) -> Manifest:
     manifest = Manifest(
         format=FORMAT, name="plain", version=1, created="", channels=(Channel("level", 0.0, 1.0),), rate_hz=10.0,
         window=WindowShape(4, 1), clip=8.0, baseline=0, modes=None, views=(),
-        score=(Term("z", STEEP),), threshold=plain_threshold(start=1.5, value=4.0, scale=0.5),
+        graph=None, score=(Term("z", STEEP),),
+        threshold=plain_threshold(start=1.5, value=4.0, scale=0.5),
         explanation=Explanation("share", (), (), {}), alarm=AlarmRules(),
         training=Training(seed=1, sessions=1, samples=1, windows=1, held_out_windows=1, fits={}), calibration="",
         parity=(),

@@ -161,6 +161,6 @@ def _int8(task: Task, bundle: Path) -> Outcomes:
         rows,
         tuple(one.score for one in scored),
         detector.manifest.threshold.value,
-        fell_back="float32" in detector.manifest.precision,
+        fell_back=detector.manifest.precision != "int8",
     )
     return {FUSED_INT8: fused} | alone

@@ -41,7 +41,7 @@ class Row:
         figures: By name.
         complete: Every task and seed gave a result; otherwise nothing is concluded from the row.
         seconds_per_task: Mean time of the method, of all rows that it gives together.
-        fell_back: Tasks, of all seeds, in which a model of it is float32 because the gate refused int8.
+        fell_back: Tasks, of all seeds, in which a model of it is not int8 because the gate refused that.
     """
 
     name: str

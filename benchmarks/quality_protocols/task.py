@@ -48,7 +48,7 @@ class Outcome:
         rows: For each session, (windows,) the row of each window's last sample.
         scores: For each session, (windows,) higher is more anomalous.
         threshold: A score above it is anomalous, found without labels; None for a method that has none.
-        fell_back: Whether a model of it is float32 because the gate refused int8.
+        fell_back: Whether a model of it is not int8 because the gate refused that.
     """
 
     rows: tuple[NDArray[np.int64], ...]

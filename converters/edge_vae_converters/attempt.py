@@ -1,9 +1,9 @@
-"""Which precision each view's model gets: the wished one, or float32 where the gate or the runtime refuses that."""
+"""Which precision each view's model gets: the wished one, or a simpler one where the gate or the runtime refuses it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge_vae.bundle import ParityRow
@@ -17,9 +17,47 @@ from edge_vae_train.judge import judge, seen_by
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
 
-__all__ = ["Attempt", "Attempts"]
+__all__ = ["Attempt", "Attempts", "Candidates"]
 
-_LAST = "float32"
+
+class Candidates:
+    """The model of each view in each precision, converted and started when it is first asked for.
+
+    Args:
+        convert: (view, precision) -> its model.
+    """
+
+    def __init__(self, convert: Callable[[str, str], Converted]) -> None:
+        self._convert = convert
+        self._converted: dict[tuple[str, str], Converted] = {}
+        self._runtimes: dict[tuple[str, str], TFLiteRuntime] = {}
+
+    def converted(self, view: str, precision: str) -> Converted:
+        """The model of a view."""
+        key = view, precision
+        if key not in self._converted:
+            self._converted[key] = self._convert(view, precision)
+        return self._converted[key]
+
+    def runtime(self, view: str, precision: str) -> TFLiteRuntime:
+        """The same, running.
+
+        Raises:
+            InferenceError: The runtime refuses it.
+        """
+        key = view, precision
+        if key not in self._runtimes:
+            converted = self.converted(view, precision)
+            self._runtimes[key] = TFLiteRuntime(converted.model, outputs=converted.outputs)
+        return self._runtimes[key]
+
+    def refusal(self, view: str, precision: str) -> str:
+        """What the runtime says against a model; empty where it takes it."""
+        try:
+            self.runtime(view, precision)
+        except InferenceError as error:
+            return error.what
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +87,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
-    """Converted models, and what they are tried on.
+    """Models to choose from, and what they are tried on.
 
     Attributes:
-        run: The run that they were converted from.
+        run: The run that they are converted from.
         trained: Its trained models, by view.
-        models: Converted models by precision, then view; float32 is among them.
+        candidates: Their converted forms.
         normal: Held-out normal windows.
         stress: Faulty windows.
         false_alarms_per_day: The wish that thresholds are fitted for.
@@ -62,36 +100,41 @@ class Attempts:
 
     run: Run
     trained: Mapping[str, Runtime]
-    models: Mapping[str, Mapping[str, Converted]]
+    candidates: Candidates
     normal: WindowSet
     stress: WindowSet
     false_alarms_per_day: float
 
-    def settle(self, precision: str, *, fall_back: bool) -> tuple[Attempt, tuple[str, ...]]:
-        """The last attempt, which float32 could not mend any further, and a line for each view that needed it.
+    def settle(self, precision: str, *, simpler: Mapping[str, str]) -> tuple[Attempt, tuple[str, ...]]:
+        """The first attempt that the gate accepts or that cannot be mended, and a line for each change on the way.
 
-        Without `fall_back` the first one, whatever is wrong with it.
+        Args:
+            precision: What all views are tried in first.
+            simpler: What is tried after a precision that is refused; one that is not here is the last of its row.
 
         Raises:
-            InferenceError: The runtime refuses a model, and there is none to fall back to.
+            InferenceError: The runtime refuses a model, and nothing is left to try.
         """
         trained = self._side(self.trained)
         precisions = dict.fromkeys(self.trained, precision)
-        fallbacks: list[str] = []
-        wrong = self._refused(precision) if fall_back else {}
+        lines: list[str] = []
         while True:
-            wrong = {view: why for view, why in wrong.items() if precisions[view] != _LAST}
-            fallbacks += [f"view {view}: {_LAST} instead of {precision}, {why}" for view, why in wrong.items()]
-            precisions |= dict.fromkeys(wrong, _LAST)
-            attempt = self._attempt(precisions, trained)
-            wrong = unfit(attempt.rows, list(precisions))
-            if not fall_back or all(precisions[view] == _LAST for view in wrong):
-                return attempt, tuple(fallbacks)
+            wrong = self._refused_by_runtime(precisions, simpler)
+            if not wrong:
+                attempt = self._attempt(precisions, trained)
+                unfitting = unfit(attempt.rows, list(precisions))
+                wrong = {view: why for view, why in unfitting.items() if precisions[view] in simpler}
+                if not wrong:
+                    return attempt, tuple(lines)
+            for view, why in wrong.items():
+                refused = precisions[view]
+                precisions[view] = simpler[refused]
+                lines.append(f"view {view}: {precisions[view]} instead of {refused}, {why}")
 
     def _attempt(self, precisions: Mapping[str, str], trained: Side) -> Attempt:
         answer()
-        converted = {view: self.models[precision][view] for view, precision in precisions.items()}
-        runtimes = {view: TFLiteRuntime(one.model, outputs=one.outputs) for view, one in converted.items()}
+        converted = {view: self.candidates.converted(view, precision) for view, precision in precisions.items()}
+        runtimes = {view: self.candidates.runtime(view, precision) for view, precision in precisions.items()}
         side = self._side(runtimes)
         rows = table(
             converted,
@@ -108,16 +151,11 @@ class Attempts:
         judged = judge(self.run, seen, self.false_alarms_per_day)
         return Side(judged, seen, seen_by(self.run, runtimes, self.stress))
 
-    def _refused(self, precision: str) -> dict[str, str]:
-        """The views whose model the runtime refuses, and what it says."""
-        said = {view: _refusal(one) for view, one in self.models[precision].items()}
+    def _refused_by_runtime(self, precisions: Mapping[str, str], simpler: Mapping[str, str]) -> dict[str, str]:
+        """The views whose model the runtime refuses and that have another one, and what it says."""
+        said = {
+            view: self.candidates.refusal(view, precision)
+            for view, precision in precisions.items()
+            if precision in simpler
+        }
         return {view: why for view, why in said.items() if why}
-
-
-def _refusal(converted: Converted) -> str:
-    """What the runtime says against a model; empty where it takes it."""
-    try:
-        TFLiteRuntime(converted.model, outputs=converted.outputs)
-    except InferenceError as error:
-        return error.what
-    return ""

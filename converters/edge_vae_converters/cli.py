@@ -26,19 +26,23 @@ EXPECTED_TO_JUDGE = 10
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle to write, NAME.evb.")
 @click.option(
-    "--precision", type=click.Choice(["int8", "float32"]), default="int8", show_default=True,
-    help="What the model computes with on the device.",
+    "--precision", type=click.Choice(["int8", "int16x8", "dynamic", "float16", "float32"]), default="int8",
+    show_default=True, help="What the models compute with on the device.",
 )  # fmt: skip
 @click.option(
     "--calibration", type=click.Choice(["stress", "normal"]), default="stress", show_default=True,
     help="What the quantizer sees: normal and faulty windows, or normal ones alone.",
 )  # fmt: skip
 @click.option(
+    "--io", type=click.Choice(["float", "int8"]), default="float", show_default=True,
+    help="One graph from window to score, or, for accelerators, the views' models alone.",
+)  # fmt: skip
+@click.option(
     "--false-alarms", type=click.FloatRange(min=0, min_open=True), metavar="N",
     help="Wished false alarms a day, for the threshold. [default: what the run was trained with, 0.5]",
 )  # fmt: skip
 @click.option(
-    "--strict", is_flag=True, help="Refuse, with status 1, what the gate refuses; no model in float32 instead."
+    "--strict", is_flag=True, help="Refuse, with status 1, what the gate refuses; no model in another precision."
 )
 @click.option("--no-gate", is_flag=True, help="Take the converted models even when the gate refuses them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -47,6 +51,7 @@ def convert(
     output: Path,
     precision: str,
     calibration: str,
+    io: str,
     false_alarms: float | None,
     strict: bool,  # noqa: FBT001 (click passes options by keyword)
     no_gate: bool,  # noqa: FBT001
@@ -54,8 +59,8 @@ def convert(
 ) -> None:
     """Convert a RUN folder to a bundle for the device, and compare it with the trained model.
 
-    A view whose int8 model fails the comparison gets its float32 model, and a line says why. Exit status 1, and no
-    bundle, when that fails too, or with --strict. Example: edge-vae convert run -o pump.evb
+    A view whose int8 model fails the comparison gets one in dynamic range, or else in float32, and a line says why.
+    Exit status 1, and no bundle, when float32 fails too, or with --strict. Example: edge-vae convert run -o pump.evb
     """
     if strict and no_gate:
         raise click.UsageError("--strict refuses what the gate refuses, and --no-gate takes it: give one of them.")
@@ -76,7 +81,8 @@ def convert(
         precision=precision,
         calibration=calibration,
         false_alarms_per_day=false_alarms,
-        fall_back=not (strict or no_gate),
+        io=io,
+        simpler={} if strict or no_gate else conversion.SIMPLER,
     )
     refused = parity.failures(result.parity)
     taken = no_gate or not refused
@@ -108,7 +114,7 @@ def convert(
 
 
 def _remedy(precision: str, calibration: str) -> str:
-    if precision != "int8":
+    if precision == "float32":
         return "--no-gate takes it as it is."
     other = "" if calibration == "stress" else "use --calibration stress, "
     return f"Leave out --strict, {other}or train again with another --window; --no-gate takes it as it is."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -12,15 +13,16 @@ from numpy.typing import NDArray
 
 from edge_vae.bundle import Bundle, ParityRow
 from edge_vae.detector import Detector
-from edge_vae.view import Seen, View
+from edge_vae.view import View
 from edge_vae_converters import tflite
-from edge_vae_converters.attempt import Attempts
+from edge_vae_converters.attempt import Attempts, Candidates
+from edge_vae_converters.compiling import compiled
 from edge_vae_converters.parity import Side
 from edge_vae_converters.representative import faulty, representative
+from edge_vae_converters.tflite import FULL_INTEGER
 from edge_vae_train.explaining import choose
 from edge_vae_train.interrupt import answer, held
 from edge_vae_train.judge import (
-    Judge,
     keras_runtimes,
     manifest,
     principal_runtime,
@@ -30,7 +32,16 @@ from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["IO", "SIMPLER", "Conversion", "convert", "write"]
+
+SIMPLER: Mapping[str, str] = MappingProxyType(
+    {"int8": "dynamic", "int16x8": "dynamic", "dynamic": "float32", "float16": "float32"}
+)
+"""What a view's model is tried in next where the gate or the runtime refuses one. `dynamic` is as small and as fast as
+int8 on a processor of a gateway, and where int8 loses it keeps the scores (docs/decisions/0019)."""
+IO = ("float", "int8")
+"""`float`: one graph from the scaled window to its score. `int8`: the model of each view alone, whose inputs and
+outputs are int8 where it is; an accelerator takes no other, and the device computes what is before and after it."""
 
 STRESS_WINDOWS = 1000
 _CALIBRATION_SEED_STEP, _PARITY_SEED_STEP, _EXPLANATION_SEED_STEP = 1, 2, 3
@@ -45,11 +56,14 @@ class Conversion:
 
     Attributes:
         bundle: All that a device needs.
+        parts: The same bundle with a model for each view, where one graph holds them in `bundle`.
         float32: The float32 models beside it, by view.
-        fallbacks: A line for each view whose model is not in the wished precision: which one, and why.
+        fallbacks: A line for each view whose model is not in the wished precision, and where no graph holds the models:
+            which one, and why.
     """
 
     bundle: Bundle
+    parts: Bundle
     float32: Mapping[str, bytes]
     fallbacks: tuple[str, ...]
 
@@ -67,7 +81,8 @@ def convert(
     precision: str = "int8",
     calibration: str = "stress",
     false_alarms_per_day: float | None = None,
-    fall_back: bool = True,
+    simpler: Mapping[str, str] = SIMPLER,
+    io: str = "float",
 ) -> Conversion:
     """The bundle of a run.
 
@@ -77,10 +92,12 @@ def convert(
         precision: One of `tflite.PRECISIONS`.
         calibration: One of `representative.CALIBRATIONS`.
         false_alarms_per_day: The wish; by default what the run's settings say.
-        fall_back: Whether a view whose converted model the gate or the runtime refuses gets its float32 model.
+        simpler: What a view's model is tried in next where the gate or the runtime refuses a precision; empty: the
+            wished precision, whatever is wrong with it.
+        io: One of `IO`.
 
     Raises:
-        InferenceError: The runtime refuses a model, and may not get another one.
+        InferenceError: The runtime refuses a model, and nothing is left to try.
     """
     record = run.record
     seed = record.settings.training.seed
@@ -90,16 +107,13 @@ def convert(
         run.calibration, calibration=calibration, clip=record.clip, seed=seed + _CALIBRATION_SEED_STEP
     )
     given = {view.name: _given(view, data, record.clip) for view in record.views if view.name in graphs}
-    models = {
-        wanted: {view: _converted(graph, wanted, given[view]) for view, graph in graphs.items()}
-        for wanted in dict.fromkeys((precision, "float32"))
-    }
+    candidates = Candidates(lambda view, wanted: _converted(graphs[view], wanted, given[view]))
     normal = WindowSet.joined(run.held_out)
     stress = faulty(normal, count=STRESS_WINDOWS, severity=record.clip, clip=record.clip, seed=seed + _PARITY_SEED_STEP)
     attempts = Attempts(
-        run=run, trained=graphs, models=models, normal=normal, stress=stress, false_alarms_per_day=wished
+        run=run, trained=graphs, candidates=candidates, normal=normal, stress=stress, false_alarms_per_day=wished
     )
-    attempt, fallbacks = attempts.settle(precision, fall_back=fall_back)
+    attempt, fallbacks = attempts.settle(precision, simpler=simpler)
     views = tuple(
         msgspec.structs.replace(view, model=attempt.model(view.name)) if view.name in attempt.converted else view
         for view in record.views
@@ -107,19 +121,26 @@ def convert(
     described = msgspec.structs.replace(
         manifest(run, attempt.side.judge, name=name),
         views=views,
-        calibration=calibration if "int8" in attempt.precisions.values() else "",
+        calibration=calibration if set(FULL_INTEGER) & set(attempt.precisions.values()) else "",
         parity=attempt.rows,
     )
     answer()
     detector = Detector(described, {**attempt.runtimes, **principal_runtime(run)})
     explanation = choose(detector, normal, seed=seed + _EXPLANATION_SEED_STEP)
-    bundle = Bundle(
+    parts = Bundle(
         manifest=msgspec.structs.replace(described, explanation=explanation),
         models={view: c.model for view, c in attempt.converted.items()},
         golden=_golden(attempt.side, normal, stress),
         reference=run.reference | reference_thresholds(run, wished),
     )
-    return Conversion(bundle, {view: c.model for view, c in models["float32"].items()}, fallbacks)
+    side = attempt.side
+    expected = [side.judge.score(normal.windows, side.normal), side.judge.score(stress.windows, side.stress)]
+    bundle, why = parts, tuple[str, ...]()
+    if io == "float":
+        windows = WindowSet.joined([normal, stress])
+        bundle, why = compiled(parts, attempt.converted, windows=windows, expected=np.concatenate(expected))
+    float32 = {view: candidates.converted(view, "float32").model for view in graphs}
+    return Conversion(bundle, parts, float32, fallbacks + why)
 
 
 def _converted(graph: KerasRuntime, precision: str, representative: list[NDArray[np.float32]]) -> tflite.Converted:
@@ -140,7 +161,8 @@ def _golden(candidate: Side, normal: WindowSet, stress: WindowSet) -> dict[str, 
     parts = [(normal, candidate.normal, count - count // 2), (stress, candidate.stress, count // 2)]
     chosen = [(windows, seen, np.linspace(0, len(windows) - 1, part, dtype=int)) for windows, seen, part in parts]
     golden = WindowSet.joined([windows[at] for windows, _, at in chosen])
-    scores = [_scores(candidate.judge, windows[at], seen, at) for windows, seen, at in chosen]
+    judged = candidate.judge
+    scores = [judged.score(w[at].windows, {name: one[at] for name, one in seen.items()}) for w, seen, at in chosen]
     return {
         "windows": golden.windows,
         "conditions": golden.conditions,
@@ -148,17 +170,13 @@ def _golden(candidate: Side, normal: WindowSet, stress: WindowSet) -> dict[str, 
     }
 
 
-def _scores(judged: Judge, windows: WindowSet, seen: Mapping[str, Seen], at: NDArray[np.intp]) -> NDArray[np.float64]:
-    return judged.score(windows.windows, {name: one[at] for name, one in seen.items()})
-
-
 @held()
 def write(conversion: Conversion, output: Path, run: Run) -> list[Path]:
     """Write the bundle, and all models as plain `.tflite` files into the run folder; the paths, the bundle's first."""
-    bundle = conversion.bundle
+    bundle, parts = conversion.bundle, conversion.parts
     beside = {
-        run.folder / f"{view.name}.{view.model.precision}.tflite": bundle.models[view.name]
-        for view in bundle.manifest.views
+        run.folder / f"{view.name}.{view.model.precision}.tflite": parts.models[view.name]
+        for view in parts.manifest.views
         if view.model is not None
     }
     beside |= {run.folder / f"{view}.float32.tflite": model for view, model in conversion.float32.items()}

@@ -1,4 +1,4 @@
-"""Scoring graph to TFLite: float32, or int8 with a representative data set."""
+"""Scoring graph to TFLite, in any of five precisions; the integer ones need a representative data set."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 
 from edge_vae.errors import TrainingError
 
-__all__ = ["INT8_SAFE", "PRECISIONS", "Converted", "convert"]
+__all__ = ["FULL_INTEGER", "INT8_SAFE", "PRECISIONS", "Converted", "convert", "described", "silenced"]
 
-PRECISIONS = ("int8", "float32")
+PRECISIONS = ("int8", "int16x8", "dynamic", "float16", "float32")
+"""What a model computes with. `int8`: weights and activations. `int16x8`: int8 weights, int16 activations. `dynamic`:
+int8 weights, and activations that are quantized by their own range in each invocation. `float16`: weights kept in half
+the bytes, computed in float32. `float32`: as trained."""
+
+FULL_INTEGER = ("int8", "int16x8")
+"""Precisions whose activations have fixed ranges, which the representative data set decides."""
 
 INT8_SAFE = frozenset(
     {
@@ -58,8 +64,9 @@ def convert(graph: Any, *, precision: str, representative: Sequence[NDArray[np.f
         graph: A Keras functional model from `window` (batch, steps, channels), or from `a_window` and `b_condition`
             (batch, conditions), to a dictionary of outputs.
         precision: One of `PRECISIONS`.
-        representative: What the graph's inputs see, clipped, each (windows, ...); their extremes become the ends of the
-            int8 ranges, because TFLiteConverter keeps the true minimum and maximum of every activation.
+        representative: For `FULL_INTEGER` precisions, what the graph's inputs see, clipped, each (windows, ...); their
+            extremes become the ends of the integer ranges, because TFLiteConverter keeps the true minimum and maximum
+            of every activation.
 
     Raises:
         TrainingError: TensorFlow cannot convert the graph.
@@ -71,25 +78,32 @@ def convert(graph: Any, *, precision: str, representative: Sequence[NDArray[np.f
     # Without a name Keras counts its models, and the second conversion of a process would give other bytes.
     single = keras.Model(inputs, graph(inputs if len(inputs) > 1 else inputs[0]), name="batch_of_one")
     converter = tf.lite.TFLiteConverter.from_keras_model(single)
-    if precision == "int8":
+    if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision in FULL_INTEGER:
         given = representative[: len(inputs)]
         converter.representative_dataset = lambda: (
             [one[None] for one in sample] for sample in zip(*given, strict=True)
         )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
+        operators, stored = {
+            "int8": (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.int8),
+            "int16x8": (tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
+        }[precision]
+        converter.target_spec.supported_ops = [operators]
+        converter.inference_input_type = converter.inference_output_type = stored
     try:
-        with _silenced():
+        with silenced():
             model: bytes = converter.convert()
     except Exception as error:  # TensorFlow raises its own and C++ errors of many types
         what = f"TensorFlow cannot convert the model to {precision}"
         received = textwrap.shorten(str(error), _SHOWN, placeholder=" ...")
         raise TrainingError(what, expected="a graph of int8-safe layers", received=received) from error
-    return _described(model)
+    return described(model)
 
 
-def _described(model: bytes) -> Converted:
+def described(model: bytes) -> Converted:
     """What stands in the flatbuffer, read with TensorFlow's own schema."""
     from tensorflow.lite.python import schema_py_generated as schema
 
@@ -109,7 +123,7 @@ def _described(model: bytes) -> Converted:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep what the converter prints, in Python and in C++, and its warnings off standard output and error."""
     kept = [os.dup(1), os.dup(2)]
     quiet = os.open(os.devnull, os.O_WRONLY)

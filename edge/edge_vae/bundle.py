@@ -23,14 +23,16 @@ from edge_vae.alarm import AlarmRules
 from edge_vae.errors import BundleError
 from edge_vae.explain import Explanation
 from edge_vae.features import feature_names
+from edge_vae.graph import SUMMARY, Graph
 from edge_vae.sample import FloatArray
 from edge_vae.scale import Scaler
 from edge_vae.score import Term, needs_model, view_of
 from edge_vae.threshold import Threshold
-from edge_vae.view import Rows, View
+from edge_vae.view import RECONSTRUCTION, Rows, View
 
 __all__ = [
     "FORMAT",
+    "GRAPH",
     "MAX_BYTES",
     "PCA_VIEW",
     "Bundle",
@@ -45,7 +47,7 @@ __all__ = [
     "npz_to_arrays",
 ]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the bundle's layout. A reader takes its own version only."""
 
 MAX_BYTES = 16 << 20
@@ -54,8 +56,11 @@ MAX_BYTES = 16 << 20
 _MANIFEST, _GOLDEN, _REFERENCE = "manifest.json", "golden.npz", "reference.npz"
 _MODEL_SUFFIX = ".tflite"
 
+GRAPH = "scoring"
+"""Name of the graph's file, where one graph holds all models."""
+
 PCA_VIEW = "pca"
-"""The view whose model is no TFLite file, but arrays of the bundle's reference."""
+"""The view whose model is no TFLite file, but arrays of the bundle's reference, or part of the graph."""
 _FLOAT32_ROUNDING = 2.0**-24
 """Part of a number by which it changes at most when a float32 holds it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -170,7 +175,10 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a bundle says in plain numbers."""
+    """All that a bundle says in plain numbers.
+
+    With a `graph` it holds the models of all views, which tell of what it was made; without, each is a file.
+    """
 
     format: int
     name: str
@@ -183,6 +191,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baseline: int
     modes: Modes | None
     views: tuple[View, ...]
+    graph: Graph | None
     score: tuple[Term, ...]
     threshold: Threshold
     explanation: Explanation
@@ -205,6 +214,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self._expect_fitting_views()
         self._expect_fitting_tables()
         self._expect_fitting_terms()
+        if self.graph and set(self.graph.outputs) != {SUMMARY, *self._given_by_models()}:
+            msg = f"expected a graph with the outputs {SUMMARY} and {', '.join(self._given_by_models())}"
+            raise ValueError(msg)
+
+    def _given_by_models(self) -> list[str]:
+        """What the graph puts out beside the summary."""
+        given = [f"{view.name}.{output}" for view in self.views if view.model for output in view.model.outputs]
+        return given + [f"{view.name}.{RECONSTRUCTION}" for view in self.views if view.name == PCA_VIEW]
 
     def _expect_fitting_views(self) -> None:
         if not {view.name for view in self.views if view.model} <= set(self.training.fits):
@@ -289,13 +306,14 @@ class Bundle:
 
     Attributes:
         manifest: All numbers.
-        models: The TFLite flatbuffer of each view that has one, by its name.
+        models: The TFLite flatbuffer of each view that has one, by its name; or that of the graph alone, as `GRAPH`.
         golden: `windows` (windows, length, channels), scaled and unclipped, their `conditions` (windows, conditions),
             and the expected `score` (windows,).
-        reference: Of the term `pca`, where the score has it: `lag_mean` (lag * channels,) and `lag_components`
-            (components, lag * channels). Of the PCA that evaluations show beside the model: `mean` (length *
-            channels,), `components` (components, length * channels), `variance` (components,), and `q` and `t2`, the
-            means of both statistics on held-out normals; left out where the window is too large to carry them.
+        reference: Of the term `pca`, where the score has it and no graph holds it: `lag_mean` (lag * channels,) and
+            `lag_components` (components, lag * channels). Of the PCA that evaluations show beside the model: `mean`
+            (length * channels,), `components` (components, length * channels), `variance` (components,), and `q` and
+            `t2`, the means of both statistics on held-out normals; left out where the window is too large to carry
+            them.
     """
 
     manifest: Manifest
@@ -310,9 +328,9 @@ class Bundle:
 
     def pack(self) -> bytes:
         """The bytes of the file."""
-        manifest = msgspec.json.format(msgspec.json.encode(self.manifest), indent=1)
+        manifest = msgspec.json.encode(self.manifest)
         contents = {_MANIFEST: manifest}
-        contents |= {view.name + _MODEL_SUFFIX: self.models[view.name] for view in self.manifest.views if view.model}
+        contents |= {name + _MODEL_SUFFIX: self.models[name] for name in _hashes(self.manifest)}
         contents |= {_GOLDEN: arrays_to_npz(self.golden), _REFERENCE: arrays_to_npz(self.reference)}
         return _zipped(contents)
 
@@ -333,13 +351,14 @@ class Bundle:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise _refused(path, f"a content that cannot be read ({error})") from error
         models = {name.removesuffix(_MODEL_SUFFIX): c for name, c in contents.items() if name.endswith(_MODEL_SUFFIX)}
-        described_models = {view.name: view.model for view in manifest.views if view.model}
-        if list(described_models) != list(models):
+        hashes = _hashes(manifest)
+        if list(hashes) != list(models):
             raise _refused(path, f"the models {', '.join(models)}, which are not the manifest's")
-        if {view_of(term.name) for term in manifest.score if needs_model(term.name)} != set(models):
+        modelled = {view.name for view in manifest.views if view.model}
+        if {view_of(term.name) for term in manifest.score if needs_model(term.name)} != modelled:
             raise _refused(path, "a score with terms of other models")
-        for name, model in described_models.items():
-            if model.sha256 != hashlib.sha256(models[name]).hexdigest():
+        for name, sha256 in hashes.items():
+            if sha256 != hashlib.sha256(models[name]).hexdigest():
                 raise _refused(path, "a model whose hash is not the manifest's")
         return cls(manifest, models, golden, reference)
 
@@ -364,6 +383,13 @@ class Bundle:
         partial = path.with_name(path.name + ".part")
         partial.write_bytes(self.pack())
         partial.replace(path)
+
+
+def _hashes(manifest: Manifest) -> dict[str, str]:
+    """The hash of each model file, by its name, in the order of the file."""
+    if manifest.graph:
+        return {GRAPH: manifest.graph.sha256}
+    return {view.name: view.model.sha256 for view in manifest.views if view.model}
 
 
 def arrays_to_npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
@@ -416,7 +442,7 @@ def _expect_fitting(
     }  # fmt: skip
     received = {name: array.shape for name, array in golden.items()}
     for view in manifest.views:
-        if view.name == PCA_VIEW:
+        if view.name == PCA_VIEW and not manifest.graph:
             components, cells = len(reference.get("lag_components", ())), view.lag * channels
             expected |= {"lag_mean": (cells,), "lag_components": (components, cells)}
     if "components" in reference:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from edge_vae.bundle import PCA_VIEW, Bundle, Modes
+from edge_vae.bundle import GRAPH, PCA_VIEW, Bundle, Modes
 from edge_vae.explain import Explanation
+from edge_vae.graph import Graph
 from edge_vae.view import View
 
 __all__ = ["document", "text"]
@@ -31,6 +33,7 @@ def text(bundle: Bundle) -> str:
         f"name       {m.name}, version {m.version}, made {m.created}",
         f"file       {len(bundle.pack())} bytes, sha256 {bundle.sha256}",
         *(_view(bundle, view) for view in m.views),
+        *([_graph(m.graph, len(bundle.models[GRAPH]))] if m.graph else []),
         f"calibrated with {m.calibration} windows" if m.calibration else "calibrated not at all: float",
         f"window     {window.length} samples every {window.stride}, {m.rate_hz:.4g} Hz, clipped at {m.clip:g} sigma",
         f"baseline   {baseline}",
@@ -60,13 +63,20 @@ def text(bundle: Bundle) -> str:
 
 def _view(bundle: Bundle, view: View) -> str:
     if view.name == PCA_VIEW:
-        components = len(bundle.reference["lag_components"])
-        return f"view       {view.name}: {components} principal components of {view.lag} consecutive samples"
+        return f"view       {view.name}: principal components of {view.lag} consecutive samples"
     if view.model is None:
         return f"view       {view.name}: no model"
-    fit, model = bundle.manifest.training.fits[view.name], bundle.models[view.name]
-    listed = ", ".join(f"{count} {name}" for name, count in view.model.operators.items())
-    return f"view       {view.name}: {fit.family}, {view.model.precision}, {len(model)} bytes: {listed}"
+    fit = bundle.manifest.training.fits[view.name]
+    size = f", {len(bundle.models[view.name])} bytes" if view.name in bundle.models else ""
+    return f"view       {view.name}: {fit.family}, {view.model.precision}{size}: {_listed(view.model.operators)}"
+
+
+def _graph(graph: Graph, size: int) -> str:
+    return f"graph      window to score, {size} bytes: {_listed(graph.operators)}"
+
+
+def _listed(operators: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in operators.items())
 
 
 def _explanation(explanation: Explanation) -> str:

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from edge_vae.sample import FloatArray
 
-__all__ = ["MAX_BANDS", "feature_names", "features"]
+__all__ = ["MAX_BANDS", "POWER_FLOOR", "SPREAD_FLOOR", "band_edges", "feature_names", "features"]
 
 MAX_BANDS = 8
 """Bands of the spectrum, of equal width in Hz."""
 
-_SPREAD_FLOOR = 1e-3
-_POWER_FLOOR = 1e-5
+SPREAD_FLOOR = 1e-3
+POWER_FLOOR = 1e-5
 """In sigmas, and their square: below it a logarithm would tell rounding apart, not machines."""
 
 
 def feature_names(length: int) -> tuple[str, ...]:
     """Names of the features of a window of `length` samples, at least 2, in the order of `features`."""
-    bands = tuple(f"log_band_{i}" for i in range(1, len(_band_edges(length))))
+    bands = tuple(f"log_band_{i}" for i in range(1, len(band_edges(length))))
     return ("mean", "log_std", "log_mean_difference", "log_peak_to_peak", "slope", *bands)
 
 
@@ -38,19 +38,19 @@ def features(windows: FloatArray) -> FloatArray:
     quarter = max(1, length // 4)
     levels = [
         mean,
-        np.log(np.sqrt(np.square(centred).mean(axis=1)) + _SPREAD_FLOOR),
-        np.log(np.abs(np.diff(windows, axis=1)).mean(axis=1) + _SPREAD_FLOOR),
-        np.log(windows.max(axis=1) - windows.min(axis=1) + _SPREAD_FLOOR),
+        np.log(np.sqrt(np.square(centred).mean(axis=1)) + SPREAD_FLOOR),
+        np.log(np.abs(np.diff(windows, axis=1)).mean(axis=1) + SPREAD_FLOOR),
+        np.log(windows.max(axis=1) - windows.min(axis=1) + SPREAD_FLOOR),
         windows[:, -quarter:].mean(axis=1) - windows[:, :quarter].mean(axis=1),
     ]
     power = np.square(np.abs(np.fft.rfft(centred * np.hanning(length)[:, None], axis=1)[:, 1:]))
-    edges = _band_edges(length)
+    edges = band_edges(length)
     bands = np.add.reduceat(power, edges[:-1], axis=1) / np.diff(edges)[:, None]
-    return np.concatenate([np.stack(levels, axis=1), np.log(bands + _POWER_FLOOR)], axis=1)
+    return np.concatenate([np.stack(levels, axis=1), np.log(bands + POWER_FLOOR)], axis=1)
 
 
 @functools.cache
-def _band_edges(length: int) -> NDArray[np.intp]:
+def band_edges(length: int) -> NDArray[np.intp]:
     """Rising bin numbers, counted from bin 1 as 0: band i holds the bins from edge i up to edge i + 1."""
     bins = length // 2
     return np.linspace(0, bins, min(MAX_BANDS, bins) + 1).astype(np.intp)

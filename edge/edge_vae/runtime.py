@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -97,17 +97,30 @@ class TFLiteRuntime:
 
     def __call__(self, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> Outputs:
         """Outputs for what a view sees of windows (windows, steps, channels), clipped; one invocation each."""
+        return self._run(windows, conditions, self._outputs)
+
+    def only(self, name: str, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One of the outputs; the others are not fetched."""
+        return self._run(windows, conditions, {name: self._outputs[name]})[name]
+
+    def output_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an output for one window."""
+        return tuple(self._empty[name].shape[1:])
+
+    def _run(
+        self, windows: NDArray[np.float32], conditions: NDArray[np.float32], wanted: Mapping[str, _Tensor]
+    ) -> Outputs:
         stored = [tensor.stored(real) for tensor, real in zip(self._inputs, (windows, conditions), strict=False)]
-        collected: dict[str, list[NDArray[Any]]] = {name: [] for name in self._outputs}
+        collected: dict[str, list[NDArray[Any]]] = {name: [] for name in wanted}
         interpreter = self._interpreter
         for i in range(len(windows)):
             for tensor, values in zip(self._inputs, stored, strict=True):
                 interpreter.set_tensor(tensor.index, values[i : i + 1])
             interpreter.invoke()
-            for name, tensor in self._outputs.items():
+            for name, tensor in wanted.items():
                 collected[name].append(interpreter.get_tensor(tensor.index))
         return {
-            name: self._outputs[name].real(np.concatenate(pieces)) if pieces else self._empty[name]
+            name: wanted[name].real(np.concatenate(pieces)) if pieces else self._empty[name]
             for name, pieces in collected.items()
         }
 

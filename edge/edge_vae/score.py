@@ -18,13 +18,18 @@ from edge_vae.sample import FloatArray
 from edge_vae.view import LIMIT_SIGMA, Rows, Seen, to_rows
 
 __all__ = [
+    "ERROR_FLOOR",
     "LEAST_LEVEL",
     "LEVEL",
+    "LOG_ERROR_FLOOR",
+    "LOG_VARIANCE_RANGE",
     "MODEL_FREE",
     "TERMS",
+    "TINY",
     "Scores",
     "Tail",
     "Term",
+    "counted",
     "fit_terms",
     "fuse",
     "needs_model",
@@ -33,19 +38,19 @@ __all__ = [
     "view_of",
 ]
 
-_TINY = 1e-9
+TINY = 1e-9
 _SCALE_FLOOR = 0.1
 """Smallest scale of a tail, in nats: a statistic that hardly varies on normal windows must not outshout the others."""
 _USUAL_SCALE, _USUAL_WINDOWS = 0.4, 16.0
 """What a tail's scale is drawn towards, and how many independent windows that is worth: a usual value of all terms on
 all development sets, with which few held-out windows do not decide how loud a term is (docs/decisions/0010)."""
-_LOG_ERROR_FLOOR = 1e-6
-_ERROR_FLOOR = 0.05
+LOG_ERROR_FLOOR = 1e-6
+ERROR_FLOOR = 0.05
 _RIDGE = 1e-2
 """Part of the mean variance that is added to a covariance before it is inverted."""
 TRIMMED = 0.2
 """Part of the terms, the highest ones in each window, that does not count."""
-_LOG_VARIANCE_RANGE = (-8.0, 4.0)
+LOG_VARIANCE_RANGE = (-8.0, 4.0)
 LEAST_LEVEL = 1.0
 """Least squared distance of the channels' means: where they never vary, their rounding must not decide."""
 LEVEL = feature_names(2).index("mean")
@@ -75,7 +80,7 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def fit(cls, statistic: FloatArray, *, overlap: float) -> Tail:
         """The tail of a statistic (windows,) on held-out normal windows, `overlap` of which hold each sample."""
-        logs = np.log(np.maximum(statistic, _TINY))
+        logs = np.log(np.maximum(statistic, TINY))
         median = float(np.median(logs))
         excess = logs[logs > median] - median
         own, independent = float(excess.mean()) if excess.size else 0.0, len(logs) / overlap
@@ -89,7 +94,7 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def unlikelihood(statistic: FloatArray, median: FloatArray | float, scale: FloatArray | float) -> FloatArray:
     """-log p of statistics whose logarithm is logistic: log(1 + exp((log s - median) / scale)), above 0."""
-    logs = np.log(np.maximum(statistic, _TINY))
+    logs = np.log(np.maximum(statistic, TINY))
     return np.asarray(np.logaddexp(0.0, (logs - median) / scale))
 
 
@@ -160,7 +165,7 @@ def _negative_log_likelihood(seen: Seen, _: Term) -> Values:
 
 
 def _largest_error(seen: Seen, term: Term) -> Values:
-    parts = _parts(seen, 1.0) / np.maximum(np.array(term.centre), _ERROR_FLOOR)
+    parts = _parts(seen, 1.0) / np.maximum(np.array(term.centre), ERROR_FLOOR)
     return parts.max(axis=1), parts
 
 
@@ -187,7 +192,7 @@ def _heavy_tailed(seen: Seen, _: Term) -> Values:
 
 
 def _divergence(seen: Seen, _: Term) -> Values:
-    log_variance = np.clip(seen.log_variance, *_LOG_VARIANCE_RANGE)
+    log_variance = np.clip(seen.log_variance, *LOG_VARIANCE_RANGE)
     divergence = 0.5 * (np.square(seen.mean) + np.exp(log_variance) - 1.0 - log_variance).sum(axis=1)
     return divergence, _parts(seen, seen.variance)
 
@@ -198,7 +203,7 @@ def _latent_distance(seen: Seen, term: Term) -> Values:
 
 
 def _log_error_distance(seen: Seen, term: Term) -> Values:
-    offset = np.maximum(np.log(_parts(seen, 1.0) + _LOG_ERROR_FLOOR) - np.array(term.centre), 0.0)
+    offset = np.maximum(np.log(_parts(seen, 1.0) + LOG_ERROR_FLOOR) - np.array(term.centre), 0.0)
     products = _products(offset, term)
     return np.maximum(products.sum(axis=1), 0.0), np.maximum(products, 0.0)
 
@@ -295,14 +300,14 @@ def _with_numbers(draft: Term, seen: Mapping[str, Seen]) -> Term:
     one = seen[str(view_of(draft.name))]
     if statistic == "max":
         return msgspec.structs.replace(draft, centre=to_rows(_parts(one, 1.0).mean(axis=0)[None]))
-    centre, precision = _distance(one.mean if statistic == "t2" else np.log(_parts(one, 1.0) + _LOG_ERROR_FLOOR))
+    centre, precision = _distance(one.mean if statistic == "t2" else np.log(_parts(one, 1.0) + LOG_ERROR_FLOOR))
     return msgspec.structs.replace(draft, centre=centre, precision=precision)
 
 
 def _distance(samples: FloatArray) -> tuple[Rows, Rows]:
     """Centre (1, n) and regularised inverse covariance (n, n) of samples (windows, n)."""
     covariance = np.atleast_2d(np.cov(samples, rowvar=False))
-    ridge = _RIDGE * max(float(np.trace(covariance)) / len(covariance), _TINY)
+    ridge = _RIDGE * max(float(np.trace(covariance)) / len(covariance), TINY)
     inverse = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
     return to_rows(samples.mean(axis=0)[None]), to_rows(np.asarray(inverse, np.float64))
 
@@ -320,11 +325,11 @@ def fuse(terms: Sequence[Term], windows: FloatArray, seen: Mapping[str, Seen]) -
     """What the terms say together: scaled windows (windows, length, channels) and what the views made of them."""
     said = np.zeros((len(windows), len(terms)))
     parts = np.zeros((*said.shape, windows.shape[2]))
-    weighted = np.full((len(windows), windows.shape[2]), _TINY)
+    weighted = np.full((len(windows), windows.shape[2]), TINY)
     for i, term in enumerate(terms):
         value, parts[:, i] = _values(term, windows, seen)
         said[:, i] = _said(term.tail(value))
-        weighted += (said[:, i] + _TINY)[:, None] * _normalised(parts[:, i])
+        weighted += (said[:, i] + TINY)[:, None] * _normalised(parts[:, i])
     return Scores(_score(said), _normalised(weighted), said, parts)
 
 
@@ -340,11 +345,15 @@ def _score(said: FloatArray) -> FloatArray:
     Benjamini and Heller, Biometrics 2008); here the highest fifth of the terms is left out, one of them in part
     where that is no whole number.
     """
-    count = said.shape[1]
-    counted = np.clip(np.arange(count, 0, -1) - TRIMMED * count, 0.0, 1.0)
-    return np.asarray((np.sort(said, axis=1) * (counted * (count / counted.sum()))).sum(axis=1))
+    return np.asarray((np.sort(said, axis=1) * counted(said.shape[1])).sum(axis=1))
+
+
+def counted(terms: int) -> FloatArray:
+    """How much each of so many terms counts in the score, (terms,), from the quietest to the loudest."""
+    kept = np.clip(np.arange(terms, 0, -1) - TRIMMED * terms, 0.0, 1.0)
+    return np.asarray(kept * (terms / kept.sum()))
 
 
 def _normalised(parts: FloatArray) -> FloatArray:
-    parts = parts + _TINY
+    parts = parts + TINY
     return np.asarray(parts / parts.sum(axis=1, keepdims=True))

@@ -11,10 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.features import feature_names, features
-from edge_vae.runtime import Runtime
+from edge_vae.runtime import Outputs, Runtime
 from edge_vae.sample import FloatArray
 
-__all__ = ["LIMIT_SIGMA", "OUTPUTS", "VARIANCE_FLOOR", "Model", "Rows", "Seen", "View", "see", "to_rows"]
+__all__ = [
+    "LIMIT_SIGMA",
+    "OUTPUTS",
+    "RECONSTRUCTION",
+    "VARIANCE_FLOOR",
+    "Model",
+    "Rows",
+    "Seen",
+    "View",
+    "see",
+    "to_rows",
+]
 
 LIMIT_SIGMA = 1e3
 """Scaled samples beyond this count as this: a broken sensor must not overflow a statistic."""
@@ -23,7 +34,8 @@ VARIANCE_FLOOR = 1e-3
 """Smallest decoder variance, in squared sigmas of the scaled samples. Where normal errors are smaller, quantization
 noise would decide the score (measured: AUC loss of -0.0135 without, -0.002 with this floor)."""
 
-OUTPUTS = ("reconstruction", "posterior_mean", "posterior_log_variance")
+RECONSTRUCTION = "reconstruction"
+OUTPUTS = (RECONSTRUCTION, "posterior_mean", "posterior_log_variance")
 """What a model gives: (windows, steps, channels), (windows, latent), (windows, latent)."""
 
 Rows = tuple[tuple[float, ...], ...]
@@ -131,6 +143,14 @@ class Seen:
     log_variance: FloatArray
     variance: FloatArray
 
+    @classmethod
+    def of(cls, view: View, target: FloatArray, outputs: Outputs) -> Seen:
+        """A target, and what the view's model put out for it; nothing where there is no model."""
+        nothing = np.empty((len(target), 0))
+        reconstruction = outputs.get(RECONSTRUCTION, np.zeros_like(target)).astype(np.float64)
+        mean, log_variance = (outputs.get(name, nothing).astype(np.float64) for name in OUTPUTS[1:])
+        return cls(target, reconstruction, mean, log_variance, np.array(view.variance))
+
     def __getitem__(self, chosen: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Seen:
         return Seen(
             self.target[chosen], self.reconstruction[chosen], self.mean[chosen], self.log_variance[chosen],
@@ -158,15 +178,11 @@ def see(
     """
     seen = {}
     for view in views:
-        target = view.target(scaled, conditions)
-        if view.name not in runtimes:
-            nothing = np.empty((len(target), 0))
-            seen[view.name] = Seen(target, np.zeros_like(target), nothing, nothing, np.array(view.variance))
-            continue
-        limit = LIMIT_SIGMA if view.lag else clip
-        outputs = runtimes[view.name](np.clip(target, -limit, limit).astype(np.float32), conditions)
-        reconstruction, mean, log_variance = (outputs[name].astype(np.float64) for name in OUTPUTS)
-        seen[view.name] = Seen(target, reconstruction, mean, log_variance, np.array(view.variance))
+        target, outputs = view.target(scaled, conditions), None
+        if view.name in runtimes:
+            limit = LIMIT_SIGMA if view.lag else clip
+            outputs = runtimes[view.name](np.clip(target, -limit, limit).astype(np.float32), conditions)
+        seen[view.name] = Seen.of(view, target, outputs or {})
     return seen
 
 

@@ -53,7 +53,7 @@ def stress(trained: Run) -> Conversion:
 
 @pytest.fixture(scope="module")
 def normal(trained: Run) -> Conversion:
-    return convert(trained, name="rig", calibration="normal", fall_back=False)
+    return convert(trained, name="rig", calibration="normal", simpler={})
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def converted(made: Conversion) -> dict[str, Runtime]:
     runtimes: dict[str, Runtime] = {}
     for view in made.bundle.manifest.views:
         if view.model is not None:
-            runtimes[view.name] = TFLiteRuntime(made.bundle.models[view.name], outputs=view.model.outputs)
+            runtimes[view.name] = TFLiteRuntime(made.parts.models[view.name], outputs=view.model.outputs)
     return runtimes
 
 
@@ -98,12 +98,12 @@ def test_the_manifest_says_what_the_model_is(trained: Run, stress: Conversion) -
     assert manifest.training == record.training
     assert manifest.calibration == "stress"
     assert [view.name for view in manifest.views] == [*VIEWS, "pca"]
-    assert list(stress.bundle.models) == list(VIEWS)
+    assert list(stress.parts.models) == list(VIEWS)
     assert manifest.precision == "int8"
     assert manifest.views[2] == record.views[2]
     for view, recorded in zip(manifest.views[:2], record.views[:2], strict=True):
         assert view.model is not None
-        sha256 = hashlib.sha256(stress.bundle.models[view.name]).hexdigest()
+        sha256 = hashlib.sha256(stress.parts.models[view.name]).hexdigest()
         assert (view.model.precision, view.model.sha256) == ("int8", sha256)
         assert set(view.model.operators) <= INT8_SAFE
         assert msgspec.structs.replace(view, model=None) == recorded
@@ -130,19 +130,34 @@ def test_golden_windows_are_normal_and_faulty_and_reproduce_their_scores(trained
     kinds = [window.tobytes() in normal for window in golden["windows"]]
     assert kinds == [True] * 4 + [False] * 4
     assert golden["conditions"].shape == (8, 0)
-    detector, windows = load(stress.bundle, path="rig.evb"), golden["windows"].astype(np.float64)
-    scores, _ = detector(windows, golden["conditions"])
+    windows = golden["windows"].astype(np.float64)
+    by_graph, by_parts = (load(bundle, path="rig.evb") for bundle in (stress.bundle, stress.parts))
+    scores, _ = by_parts(windows, golden["conditions"])
     np.testing.assert_allclose(scores.score, golden["score"], rtol=1e-6)  # kept in float32
-    again = fuse(stress.bundle.manifest.score, windows, detector.see(windows, golden["conditions"]))
+    again = fuse(stress.bundle.manifest.score, windows, by_parts.see(windows, golden["conditions"]))
     np.testing.assert_array_equal(again.score, scores.score)
+    np.testing.assert_allclose(by_graph(windows, golden["conditions"])[0].score, golden["score"], rtol=1e-4)
+
+
+def test_one_graph_holds_all_models_and_says_by_how_much_it_differs(stress: Conversion) -> None:
+    assert list(stress.bundle.models) == ["scoring"]
+    assert parity(stress)["one graph: largest difference of a score"] < 1e-3
+    assert stress.bundle.manifest.views == stress.parts.manifest.views
+
+
+def test_int8_ends_leave_the_models_separate(trained: Run, stress: Conversion) -> None:
+    made = convert(trained, name="rig", io="int8")
+    assert made.bundle is made.parts
+    assert made.bundle.pack() == stress.parts.pack()
 
 
 def test_the_pca_and_the_thresholds_of_both_baselines_travel_along(trained: Run, stress: Conversion) -> None:
-    reference, wish = stress.bundle.reference, trained.record.settings.calibration.false_alarms_per_day
+    reference, wish = stress.parts.reference, trained.record.settings.calibration.false_alarms_per_day
     of_the_term, of_the_baseline = {"lag_mean", "lag_components"}, {"mean", "components", "variance", "t2", "q"}
     assert reference.keys() == {*of_the_term, *of_the_baseline, "z_threshold", "pca_threshold"}
     for name, value in reference_thresholds(trained, wish).items():
         assert reference[name] == value
+    assert stress.bundle.reference.keys() == reference.keys() - of_the_term  # the graph holds these
 
 
 def window_view(trained: Run, runtime: Runtime, windows: WindowSet) -> Seen:
@@ -157,7 +172,7 @@ def test_a_window_model_calibrated_on_normal_windows_alone_loses_faulty_windows(
     trained: Run, stress: Conversion, normal: Conversion
 ) -> None:
     assert normal.bundle.manifest.calibration == "normal"
-    assert all(normal.bundle.models[view] != stress.bundle.models[view] for view in VIEWS)
+    assert all(normal.parts.models[view] != stress.parts.models[view] for view in VIEWS)
     held_out, clip = WindowSet.joined(trained.held_out), trained.record.clip
     faults = faulty(held_out, count=400, severity=clip, clip=clip, seed=99)
     graph = keras_runtimes(trained)["window"]
@@ -185,7 +200,7 @@ def test_a_float32_bundle_computes_what_was_trained_and_is_not_held_to_integers(
     manifest = float32.bundle.manifest
     assert manifest.precision == "float32"
     assert manifest.calibration == ""
-    assert float32.bundle.models == float32.float32 == stress.float32
+    assert float32.parts.models == float32.float32 == stress.float32
     found = parity(float32)
     assert found["score Spearman, stress and normal windows"] > 0.999999
     for view in VIEWS:
@@ -196,11 +211,12 @@ def test_a_float32_bundle_computes_what_was_trained_and_is_not_held_to_integers(
 
 
 def test_a_larger_wish_lowers_the_threshold(trained: Run, stress: Conversion) -> None:
-    wished = convert(trained, name="rig", false_alarms_per_day=50.0).bundle
+    made = convert(trained, name="rig", false_alarms_per_day=50.0)
+    wished = made.bundle
     assert wished.manifest.threshold.false_alarms_per_day == 50.0
     assert wished.manifest.threshold.value < stress.bundle.manifest.threshold.value
     assert wished.reference["z_threshold"] < stress.bundle.reference["z_threshold"]
-    assert wished.models == stress.bundle.models
+    assert made.parts.models == stress.parts.models
 
 
 def test_a_conversion_is_written_with_both_models_beside_the_run(
@@ -216,7 +232,7 @@ def test_a_conversion_is_written_with_both_models_beside_the_run(
     assert {file.parent for file in written[1:]} == {copied.folder}
     assert Bundle.read(output).manifest == stress.bundle.manifest
     for view in VIEWS:
-        assert (copied.folder / f"{view}.int8.tflite").read_bytes() == stress.bundle.models[view]
+        assert (copied.folder / f"{view}.int8.tflite").read_bytes() == stress.parts.models[view]
         assert (copied.folder / f"{view}.float32.tflite").read_bytes() == stress.float32[view]
 
 
@@ -234,7 +250,7 @@ def features_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("features_saturate")
 def test_a_view_whose_converted_model_is_broken_is_refused_by_its_name(trained: Run) -> None:
-    made = convert(trained, name="rig", fall_back=False)
+    made = convert(trained, name="rig", simpler={})
     refused = {row.measure for row in failures(made.parity)}
     assert "features: quantization noise / normal error" in refused
     assert not [measure for measure in refused if measure.startswith("window: ")]
@@ -242,14 +258,15 @@ def test_a_view_whose_converted_model_is_broken_is_refused_by_its_name(trained: 
 
 
 @pytest.mark.usefixtures("features_saturate")
-def test_a_view_whose_converted_model_is_broken_falls_back_to_float32_alone(trained: Run, stress: Conversion) -> None:
+def test_a_view_whose_converted_model_is_broken_falls_back_alone(trained: Run, stress: Conversion) -> None:
     made = convert(trained, name="rig")
     (line,) = made.fallbacks
-    assert line.startswith("view features: float32 instead of int8, quantization noise / normal error ")
+    assert line.startswith("view features: dynamic instead of int8, quantization noise / normal error ")
     assert line.endswith(" where <= 0.02 is expected")
     models = {view.name: view.model for view in made.bundle.manifest.views if view.model}
-    assert {name: model.precision for name, model in models.items()} == {"window": "int8", "features": "float32"}
-    assert made.bundle.models == {"window": stress.bundle.models["window"], "features": stress.float32["features"]}
+    assert {name: model.precision for name, model in models.items()} == {"window": "int8", "features": "dynamic"}
+    assert made.parts.models["window"] == stress.parts.models["window"]
+    assert made.parts.models["features"] not in (stress.parts.models["features"], stress.float32["features"])
     assert failures(made.parity) == []
     assert made.bundle.manifest.calibration == "stress"
     load(made.bundle, path="rig.evb")
@@ -266,8 +283,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_model_that_the_runtime_refuses_falls_back_and_the_bundle_tells_what_changes(still: Run) -> None:
     made = convert(still, name="still")
-    assert made.fallbacks
-    assert any("refuses the model" in line for line in made.fallbacks)
+    assert any(" instead of int8, " in line and "refuses the model" in line for line in made.fallbacks)
     assert failures(made.parity) == []
     detector = load(made.bundle, path="still.evb")
     nothing = np.zeros((2, 0), np.float32)
@@ -279,4 +295,4 @@ def test_a_model_that_the_runtime_refuses_falls_back_and_the_bundle_tells_what_c
 
 def test_a_model_that_the_runtime_refuses_is_an_error_where_nothing_may_take_its_place(still: Run) -> None:
     with pytest.raises(InferenceError, match="refuses the model"):
-        convert(still, name="still", fall_back=False)
+        convert(still, name="still", simpler={})

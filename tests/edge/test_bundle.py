@@ -83,6 +83,7 @@ def manifest(*, modes: Modes | None = None) -> Manifest:
         baseline=0,
         modes=modes,
         views=VIEWS,
+        graph=None,
         score=(Term("z", TAIL), Term("window.nll", TAIL), Term("features.logm", TAIL, *distance)),
         threshold=Threshold(3.0, "pareto", 0.5, 2.0, 0.1, 0.4, 9.0, 40, 4.4, 5, 2.8, 3.3),
         explanation=Explanation(

@@ -27,8 +27,8 @@ from edge_vae_train.models import Architecture, build, scoring_graph
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_path: Path) -> Bundle:
-    return Bundle.read(bundle_path)
+def bundle(parts_path: Path) -> Bundle:
+    return Bundle.read(parts_path)
 
 
 def changed(bundle: Bundle, **changes: object) -> Bundle:

@@ -38,8 +38,8 @@ class Trained:
 
 
 @pytest.fixture(scope="module", params=["window", "features"])
-def trained(run_folder: Path, bundle_path: Path, request: pytest.FixtureRequest) -> Trained:
-    run, bundle = Run.read(run_folder), Bundle.read(bundle_path)
+def trained(run_folder: Path, parts_path: Path, request: pytest.FixtureRequest) -> Trained:
+    run, bundle = Run.read(run_folder), Bundle.read(parts_path)
     view = next(view for view in bundle.manifest.views if view.name == request.param)
     assert view.model is not None
     float32 = (run_folder / f"{view.name}.float32.tflite").read_bytes()

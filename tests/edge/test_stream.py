@@ -65,6 +65,7 @@ def detector(*, baseline: int = 0, stride: int = STRIDE, modes: Modes | None = N
             View("window", "window", (), (), table(1, 0.5), 0, (), None),
             View("features", "features", table(steps, 0.1), table(steps, 1.5), table(steps, 0.7), 0, (), None),
         ),
+        graph=None,
         score=(
             Term("window.nll", tail), Term("z", tail), Term("window.t2", tail, (latent[0],), latent[1]),
             Term("features.nll", tail), Term("features.logm", tail, table(1, 0.0), ((2.0, 0.5), (0.5, 1.0))),

@@ -124,7 +124,8 @@ def test_training_starts_from_the_weights_of_a_bundle(tmp_path: Path, bundle_pat
     arguments = ["train", str(other_machine), "--from", str(bundle_path), "--epochs", "3", "-o", str(tmp_path / "run")]
     assert run(arguments) == 0
     frozen = weights(Run.read(tmp_path / "run"), "window")["encoder", "down1"]
-    assert equal(frozen, list(read_weights(Bundle.read(bundle_path).models["window"])["encoder", "down1"]))
+    joined = Bundle.read(bundle_path).models["scoring"]
+    assert equal(frozen, list(read_weights(joined, prefix="window/")["encoder", "down1"]))
 
 
 def with_model(bundle: Bundle, **fit: Any) -> Origin:
@@ -151,8 +152,8 @@ def test_a_bundle_whose_weights_fit_another_graph_is_refused(bundle_path: Path) 
 def test_a_bundle_whose_rebuilt_graph_reconstructs_something_else_is_refused(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def shaken(model: bytes) -> Any:
-        found = dict(read_weights(model))
+    def shaken(model: bytes, prefix: str) -> Any:
+        found = dict(read_weights(model, prefix=prefix))
         found["decoder", "up1"] = tuple(array[..., ::-1] for array in found["decoder", "up1"])
         return found
 
@@ -310,8 +311,8 @@ def saved(bundle: Bundle, path: Path, **changed: Any) -> Path:
     return path
 
 
-def test_a_linear_model_is_no_start(tmp_path: Path, bundle_path: Path) -> None:
-    bundle = Bundle.read(bundle_path)
+def test_a_linear_model_is_no_start(tmp_path: Path, parts_path: Path) -> None:
+    bundle = Bundle.read(parts_path)
     training = bundle.manifest.training
     fits = {**training.fits, "window": msgspec.structs.replace(training.fits["window"], family="linear")}
     path = saved(bundle, tmp_path / "linear.evb", training=msgspec.structs.replace(training, fits=fits))
@@ -319,8 +320,8 @@ def test_a_linear_model_is_no_start(tmp_path: Path, bundle_path: Path) -> None:
         Origin.read(path)
 
 
-def test_a_score_without_a_model_is_no_start(tmp_path: Path, bundle_path: Path) -> None:
-    bundle = Bundle.read(bundle_path)
+def test_a_score_without_a_model_is_no_start(tmp_path: Path, parts_path: Path) -> None:
+    bundle = Bundle.read(parts_path)
     manifest = bundle.manifest
     path = saved(
         bundle,

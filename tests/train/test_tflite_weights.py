@@ -40,19 +40,28 @@ def weights_of(vae: VariationalAutoencoder) -> Weights:
 
 
 @pytest.mark.parametrize(
-    ("family", "modes", "channels"), [("conv", 0, 1), ("conv", 2, 2), ("dense", 0, 2), ("tcn", 0, 2)]
-)
-def test_weights_come_back_from_files_of_either_precision(family: str, modes: int, channels: int) -> None:
+    ("family", "modes", "channels", "precision"),
+    [
+        *(("conv", 0, 1, precision) for precision in tflite.PRECISIONS),
+        ("conv", 2, 2, "int8"), ("conv", 2, 2, "float16"),
+        ("dense", 0, 2, "int8"), ("dense", 0, 2, "dynamic"),
+        ("tcn", 0, 2, "int8"), ("tcn", 0, 2, "float32"),
+    ],
+)  # fmt: skip
+def test_weights_come_back_from_files_of_every_precision(
+    family: str, modes: int, channels: int, precision: str
+) -> None:
     vae = trained(architecture(family, modes, channels))
     expected = weights_of(vae)
-    exact, coarse = (read_weights(converted(vae, precision)) for precision in ("float32", "int8"))
-    assert exact.keys() == coarse.keys() == expected.keys()
+    found = read_weights(converted(vae, precision))
+    assert found.keys() == expected.keys()
     for layer, (kernel, bias) in expected.items():
-        np.testing.assert_array_equal(exact[layer][0], kernel)
-        np.testing.assert_array_equal(exact[layer][1], bias)
-        step = np.abs(kernel).max() / 127
-        np.testing.assert_allclose(coarse[layer][0], kernel, atol=0.51 * step)
-        np.testing.assert_allclose(coarse[layer][1], bias, atol=5e-3)
+        largest = np.abs(kernel).max()
+        step, bias_off = {"float32": (0.0, 0.0), "float16": (largest / 1024, 1e-3)}.get(
+            precision, (largest / 127, 5e-3)
+        )
+        np.testing.assert_allclose(found[layer][0], kernel, rtol=0, atol=0.51 * step)
+        np.testing.assert_allclose(found[layer][1], bias, rtol=0, atol=bias_off)
 
 
 def test_layers_that_the_converter_merges_are_told() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_vae.detector import Detector
+from edge_vae.detector import Explainer
 from edge_vae.explain import METHODS, Explanation, Method, explain
 from edge_vae.faults import FAULTS, inject
 from edge_vae.sample import FloatArray
@@ -88,7 +88,7 @@ class Hits:
         return float(self.first[seen].mean()) if np.count_nonzero(seen) >= MIN_SEEN else None
 
 
-def choose(detector: Detector, normal: WindowSet, *, seed: int) -> Explanation:
+def choose(detector: Explainer, normal: WindowSet, *, seed: int) -> Explanation:
     """The method that most often puts the faulty channel of a synthetic fault first, and how often each does.
 
     What is usual is learned from one half of the normal windows and tried on faults in the other; then from all. What
@@ -114,7 +114,7 @@ def _merit(hits: Hits) -> float:
     return hits.rate if hits.seen is None else (hits.rate + hits.seen) / 2
 
 
-def _usual(detector: Detector, normal: WindowSet) -> Explanation:
+def _usual(detector: Explainer, normal: WindowSet) -> Explanation:
     """What is usual of each channel: its part in each term, and how its mean depends on that of the others."""
     windows, shape = normal.windows.astype(np.float64), detector.manifest.window
     parts = detector(windows, normal.conditions)[0].parts
@@ -139,7 +139,7 @@ def _precision(means: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.inv(covariance + _RIDGE * np.eye(len(covariance))))
 
 
-def count_hits(detector: Detector, explanation: Explanation, faults: SyntheticFaults) -> dict[Method, Hits]:
+def count_hits(detector: Explainer, explanation: Explanation, faults: SyntheticFaults) -> dict[Method, Hits]:
     """Which of the faults an explanation by each method puts on the right channel, and what the score makes of each."""
     faulty = faults.faulty.windows.astype(np.float64)
     before = detector(faults.normal.windows.astype(np.float64), faults.normal.conditions)[0].score

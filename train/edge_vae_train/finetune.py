@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_vae.bundle import Bundle, Channel, Fit, Modes
+from edge_vae.bundle import GRAPH, Bundle, Channel, Fit, Modes
+from edge_vae.detector import load
 from edge_vae.errors import TrainingError
-from edge_vae.runtime import TFLiteRuntime
 from edge_vae.view import View
 from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.models import Architecture, VariationalAutoencoder, build, scoring_graph, width
@@ -132,19 +132,17 @@ class Origin:
 
     def _weights(self, view: str) -> Weights:
         if isinstance(self.source, Bundle):
-            return read_weights(self.source.models[view])
+            models = self.source.models
+            return read_weights(models[GRAPH], prefix=f"{view}/") if GRAPH in models else read_weights(models[view])
         graph = self.source.graph(view)
         parts = {part: graph.get_layer(part) for part in ("encoder", "decoder")}
         return {(part, la.name): tuple(la.get_weights()) for part, m in parts.items() for la in m.layers if la.weights}
 
     def _expect_same(self, view: View, vae: VariationalAutoencoder, bundle: Bundle) -> None:
         """Raise TrainingError unless the model gives the bundle's reconstruction of its golden windows."""
-        model, golden = view.model, bundle.golden
-        if model is None:
-            raise _not_rebuilt(self.told, view.name, "none")
-        clip, conditions = bundle.manifest.clip, golden["conditions"]
-        given = np.clip(view.target(golden["windows"].astype(np.float64), conditions), -clip, clip).astype(np.float32)
-        expected = TFLiteRuntime(bundle.models[view.name], outputs=model.outputs)(given, conditions)["reconstruction"]
+        windows, conditions = bundle.golden["windows"].astype(np.float64), bundle.golden["conditions"]
+        seen, clip = load(bundle, path=self.told).see(windows, conditions)[view.name], bundle.manifest.clip
+        given, expected = np.clip(seen.target, -clip, clip).astype(np.float32), seen.reconstruction
         received = KerasRuntime(scoring_graph(vae))(given, conditions)["reconstruction"]
         noise = float(np.square(received - expected).mean() / max(float(np.square(expected).mean()), 1e-12))
         if not noise <= MAX_REBUILT_NOISE:

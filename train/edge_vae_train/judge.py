@@ -99,6 +99,7 @@ def manifest(run: Run, judged: Judge, *, name: str) -> Manifest:
         baseline=record.settings.baseline.samples,
         modes=record.modes,
         views=record.views,
+        graph=None,
         score=tuple(judged.terms),
         threshold=judged.threshold,
         explanation=Explanation("share", (), (), {}),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.bundle import Bundle, Manifest
-from edge_vae.detector import Detector, Scorer
+from edge_vae.detector import Detector, Explainer, Scorer
 from edge_vae.detector import load as load_detector
 from edge_vae.errors import DataError
 from edge_vae.stream import Scored, Stream, join
@@ -45,7 +45,7 @@ class Subject:
 
     name: str
     kind: str
-    detector: Detector
+    detector: Explainer
     reference: Mapping[str, NDArray[np.float32]]
     size_bytes: int | None
 
@@ -86,8 +86,8 @@ def subject(path: Path) -> Subject:
         runtimes = keras_runtimes(run)
         wished = run.record.settings.calibration.false_alarms_per_day
         judged = judge(run, seen_by(run, runtimes, WindowSet.joined(run.held_out)), wished)
-        detector = Detector(manifest(run, judged, name=path.name), {**runtimes, **principal_runtime(run)})
-        return Subject(str(path), "float32, Keras", detector, run.reference | reference_thresholds(run, wished), None)
+        float32 = Detector(manifest(run, judged, name=path.name), {**runtimes, **principal_runtime(run)})
+        return Subject(str(path), "float32, Keras", float32, run.reference | reference_thresholds(run, wished), None)
     bundle = Bundle.read(path)
     detector = load_detector(bundle, path=str(path))
     return Subject(str(path), bundle.manifest.precision, detector, bundle.reference, path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Weights of a scoring graph, read back out of its TFLite file: int8 to float through scale and zero point."""
+"""Weights of a scoring graph, read back out of its TFLite file: integers to float through scale and zero point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_vae_train.models import VariationalAutoencoder
 
-__all__ = ["Weights", "read_weights", "set_weights"]
+__all__ = ["Weights", "read_weights", "set_weights", "weight_names"]
 
 _WEIGHTED = ("CONV_2D", "FULLY_CONNECTED")
 _LAYER = re.compile(r"/(encoder|decoder)(?:_\d+)?/(\w+?)(?:_\d+)?/(?:convolution|MatMul)")
@@ -21,8 +21,8 @@ Weights = Mapping[tuple[str, str], tuple[NDArray[np.float32], ...]]
 """(`encoder` or `decoder`, name of the layer) -> kernel and bias, in the shapes of Keras."""
 
 
-def read_weights(model: bytes) -> Weights:
-    """Kernel and bias of each convolution and dense layer of a scoring graph.
+def read_weights(model: bytes, *, prefix: str = "") -> Weights:
+    """Kernel and bias of each convolution and dense layer of a scoring graph, those whose name starts with `prefix`.
 
     Raises:
         ValueError: A weight belongs to no layer of an encoder or decoder, or is stored in a way that is not known here;
@@ -37,6 +37,8 @@ def read_weights(model: bytes) -> Weights:
     for operator in graph.operators:
         if used[operator.opcodeIndex] in _WEIGHTED:
             kernel = graph.tensors[operator.inputs[1]]
+            if not kernel.name.decode().startswith(prefix):
+                continue
             layer = _layer(kernel.name.decode())
             if operator.inputs[2] < 0:
                 msg = f"expected a bias of layer {layer[1]} of the {layer[0]}, received one that is merged with others"
@@ -54,7 +56,7 @@ def _added(root: Any, used: list[str], output: int) -> NDArray[np.float32]:
         return _added(root, used, int(readers[0].outputs[0]))
     if len(readers) == 1 and used[readers[0].opcodeIndex] == "ADD":
         other = graph.tensors[next(int(i) for i in readers[0].inputs if i != output)]
-        if root.buffers[other.buffer].data is not None:
+        if root.buffers[_before_widening(root, other).buffer].data is not None:
             return _real(root, other).ravel()
     return np.zeros(1, np.float32)
 
@@ -85,6 +87,15 @@ def set_weights(vae: VariationalAutoencoder, weights: Weights) -> None:
         layer.set_weights(list(weights[key]))
 
 
+def weight_names(model: bytes) -> dict[str, str]:
+    """A short name for each kernel of a scoring graph, by its tensor's name, that still tells its layer."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(model, 0).Subgraphs(0)
+    names = [graph.Tensors(i).Name().decode() for i in range(graph.TensorsLength())]
+    return {name: match[0].removeprefix("/") for name in names if (match := _LAYER.search(name))}
+
+
 def _layer(tensor: str) -> tuple[str, str]:
     match = _LAYER.search(tensor)
     if match is None:
@@ -103,16 +114,29 @@ def _real(root: Any, tensor: Any) -> NDArray[np.float32]:
     from tensorflow.lite.python import schema_py_generated as schema
 
     kinds = schema.TensorType
-    types = {kinds.FLOAT32: np.float32, kinds.INT8: np.int8, kinds.INT32: np.int32}
+    types: dict[int, type[np.generic]] = {
+        kinds.FLOAT32: np.float32, kinds.FLOAT16: np.float16, kinds.INT8: np.int8, kinds.INT16: np.int16,
+        kinds.INT32: np.int32, kinds.INT64: np.int64,
+    }  # fmt: skip
+    tensor = _before_widening(root, tensor)
     data = root.buffers[tensor.buffer].data
     if tensor.type not in types or data is None:
-        msg = f"expected a constant of float32, int8 or int32 in tensor {tensor.name.decode()!r}, received another"
+        msg = f"expected a constant of floats or integers in tensor {tensor.name.decode()!r}, received another"
         raise ValueError(msg)
     stored = np.frombuffer(bytes(bytearray(data)), types[tensor.type]).reshape(tensor.shape)
-    if stored.dtype == np.float32:
+    if stored.dtype in (np.float32, np.float16):
         return np.asarray(stored, np.float32)
     along = [1] * stored.ndim
     along[tensor.quantization.quantizedDimension] = -1
     scale, zero = (np.asarray(n, np.float64) for n in (tensor.quantization.scale, tensor.quantization.zeroPoint))
     real = (stored.astype(np.float64) - zero.reshape(along)) * scale.reshape(along)
     return np.asarray(real, np.float32)
+
+
+def _before_widening(root: Any, tensor: Any) -> Any:
+    """The constant that an operator widens to this tensor, as with weights kept in float16; else the tensor itself."""
+    graph = root.subgraphs[0]
+    for operator in graph.operators:
+        if root.buffers[tensor.buffer].data is None and graph.tensors[operator.outputs[0]] is tensor:
+            return graph.tensors[operator.inputs[0]]
+    return tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from edge_vae.detector import Detector
+from edge_vae.detector import Explainer
 from edge_vae.pipeline import Pipeline
 from edge_vae.sample import Block
 from edge_vae_converters.demo.verdict import Watched
@@ -15,7 +15,7 @@ __all__ = ["scoring_time"]
 TIMED_WINDOWS = 500
 
 
-def scoring_time(detector: Detector, file: Watched) -> float:
+def scoring_time(detector: Explainer, file: Watched) -> float:
     """Median microseconds from the samples that complete one window to the state of its alarm, one window at a time.
 
     Args:

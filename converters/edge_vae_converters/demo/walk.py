@@ -120,7 +120,7 @@ def _convert(run: Run, output: Path, screen: Screen) -> Path:
     for line in converted.fallbacks:
         screen.say(line)
     if refused := parity.failures(converted.parity):
-        what = f"{run.folder}: the gate refuses the model, in int8 and in float32"
+        what = f"{run.folder}: the gate refuses the model in every precision"
         raise GateError(
             what,
             expected=", ".join(f"{row.measure} {row.limit}" for row in refused),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.bundle import Manifest
-from edge_vae.detector import Detector
+from edge_vae.detector import Explainer
 from edge_vae.explain import Explanation, explain
 from edge_vae.sample import FloatArray
 from edge_vae.score import Scores
@@ -117,7 +117,7 @@ def look(evaluation: Evaluation, run: Run | None) -> Insight:
 class _Sight:
     """A scorer that keeps what it saw, and explains the windows that are asked for instead of scoring."""
 
-    def __init__(self, detector: Detector, explanation: Explanation) -> None:
+    def __init__(self, detector: Explainer, explanation: Explanation) -> None:
         self._detector, self._explanation = detector, explanation
         self.manifest: Manifest = detector.manifest
         self.conditions: list[NDArray[np.float32]] = []

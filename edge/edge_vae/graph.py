@@ -1,0 +1,78 @@
+"""The graph that is a whole detector: a scaled window in, its score and all that is told of it out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_vae.errors import InferenceError
+from edge_vae.runtime import Outputs, TFLiteRuntime
+from edge_vae.sample import FloatArray
+from edge_vae.score import Scores
+
+__all__ = ["SUMMARY", "Graph", "ScoringGraph"]
+
+SUMMARY = "summary"
+"""The output (1, n) that holds, one after the other: the score, what each term says, each channel's part in each term
+(terms * channels), each channel's share, and the scaled mean that is expected of each channel."""
+
+
+class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a manifest says of the graph: its hash, its outputs (name to tensor name), its operators and their counts.
+
+    The outputs are `SUMMARY`, and what the model of each view gives, by `view.output`.
+    """
+
+    sha256: str
+    outputs: dict[str, str]
+    operators: dict[str, int]
+
+    @classmethod
+    def of(cls, model: bytes, *, outputs: Mapping[str, str], operators: Mapping[str, int]) -> Graph:
+        """The description of a flatbuffer."""
+        return cls(hashlib.sha256(model).hexdigest(), dict(outputs), dict(operators))
+
+
+class ScoringGraph:
+    """A running graph.
+
+    Args:
+        model: The flatbuffer.
+        graph: What the manifest says of it.
+        terms: Terms of the score.
+        channels: Channels of a window.
+        threads: Threads of the interpreter.
+
+    Raises:
+        InferenceError: No interpreter is installed, or it refuses the model, or the model lacks a tensor, or its
+            summary is not one of so many terms and channels.
+    """
+
+    def __init__(self, model: bytes, graph: Graph, *, terms: int, channels: int, threads: int = 1) -> None:
+        self._terms, self._channels = terms, channels
+        self.runtime = TFLiteRuntime(model, outputs=graph.outputs, threads=threads)
+        expected, received = 1 + terms + (terms + 2) * channels, self.runtime.output_shape(SUMMARY)
+        if received != (expected,):
+            raise InferenceError(
+                "the graph's summary is not that of the bundle's score",
+                expected=f"{expected} numbers for {terms} terms and {channels} channels",
+                received=f"{received}",
+            )
+
+    def score(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
+        """Scores of scaled, unclipped windows (windows, length, channels), and the mean of what was expected."""
+        terms, channels = self._terms, self._channels
+        summary = self.runtime.only(SUMMARY, scaled.astype(np.float32), conditions).astype(np.float64)
+        said, parts, shares = 1, 1 + terms, 1 + terms + terms * channels
+        return Scores(
+            summary[:, 0], summary[:, shares : shares + channels], summary[:, said:parts],
+            summary[:, parts:shares].reshape(-1, terms, channels),
+        ), summary[:, shares + channels :]  # fmt: skip
+
+    def outputs(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Outputs:
+        """All outputs for scaled windows, by the names of the graph's description."""
+        return self.runtime(scaled.astype(np.float32), conditions)

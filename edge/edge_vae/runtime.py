@@ -34,9 +34,13 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """One input or output of the interpreter: real = (stored - zero_point) * step; step 0 for a float tensor."""
+    """One input or output of the interpreter: real = (stored - zero_point) * step; step 0 for a float tensor.
+
+    The shape is that of one window's.
+    """
 
     index: int
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
     step: float
     zero_point: int
@@ -44,7 +48,8 @@ class _Tensor:
     @classmethod
     def of(cls, details: dict[str, Any]) -> _Tensor:
         step, zero_point = details["quantization"]
-        return cls(int(details["index"]), np.dtype(details["dtype"]), float(step), int(zero_point))
+        shape = tuple(int(n) for n in details["shape"][1:])
+        return cls(int(details["index"]), shape, np.dtype(details["dtype"]), float(step), int(zero_point))
 
     def stored(self, real: NDArray[np.float32]) -> NDArray[Any]:
         if not self.step:
@@ -90,10 +95,9 @@ class TFLiteRuntime:
                 received=f"{len(inputs)} inputs and the outputs {', '.join(found)}",
             )
         self._inputs = [_Tensor.of(details) for details in inputs]
-        self.input_shape: tuple[int, ...] = tuple(int(n) for n in inputs[0]["shape"][1:])
-        self.conditions = int(inputs[1]["shape"][1]) if len(inputs) > 1 else 0
+        self.input_shape = self._inputs[0].shape
+        self.conditions = self._inputs[1].shape[0] if len(inputs) > 1 else 0
         self._outputs = {name: _Tensor.of(found[tensor]) for name, tensor in outputs.items()}
-        self._empty = {name: np.empty((0, *found[tensor]["shape"][1:]), np.float32) for name, tensor in outputs.items()}
 
     def __call__(self, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> Outputs:
         """Outputs for what a view sees of windows (windows, steps, channels), clipped; one invocation each."""
@@ -105,24 +109,22 @@ class TFLiteRuntime:
 
     def output_shape(self, name: str) -> tuple[int, ...]:
         """Shape of an output for one window."""
-        return tuple(self._empty[name].shape[1:])
+        return self._outputs[name].shape
 
     def _run(
         self, windows: NDArray[np.float32], conditions: NDArray[np.float32], wanted: Mapping[str, _Tensor]
     ) -> Outputs:
-        stored = [tensor.stored(real) for tensor, real in zip(self._inputs, (windows, conditions), strict=False)]
-        collected: dict[str, list[NDArray[Any]]] = {name: [] for name in wanted}
+        stored = zip(self._inputs, (windows, conditions), strict=False)  # a model without modes has one input
+        given = [(tensor.index, tensor.stored(real)) for tensor, real in stored]
+        made = [(tensor.index, np.empty((len(windows), *tensor.shape), tensor.dtype)) for tensor in wanted.values()]
         interpreter = self._interpreter
         for i in range(len(windows)):
-            for tensor, values in zip(self._inputs, stored, strict=True):
-                interpreter.set_tensor(tensor.index, values[i : i + 1])
+            for index, values in given:
+                interpreter.set_tensor(index, values[i : i + 1])
             interpreter.invoke()
-            for name, tensor in wanted.items():
-                collected[name].append(interpreter.get_tensor(tensor.index))
-        return {
-            name: wanted[name].real(np.concatenate(pieces)) if pieces else self._empty[name]
-            for name, pieces in collected.items()
-        }
+            for index, values in made:
+                values[i] = interpreter.get_tensor(index)[0]
+        return {name: wanted[name].real(values) for name, (_, values) in zip(wanted, made, strict=True)}
 
 
 def runtime_name() -> str:

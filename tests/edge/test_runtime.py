@@ -182,7 +182,7 @@ def test_int8_outputs_of_a_model_with_a_condition_are_off_by_steps_of_their_rang
     numbers=st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=30),
 )
 def test_int8_numbers_equal_their_slow_twin(step: float, zero_point: int, numbers: list[float]) -> None:
-    tensor = _Tensor(0, np.dtype(np.int8), float(np.float32(step)), zero_point)
+    tensor = _Tensor(0, (), np.dtype(np.int8), float(np.float32(step)), zero_point)
     real = np.array(numbers, np.float32)
     stored = tensor.stored(real)
     assert stored.dtype == np.int8
@@ -197,12 +197,12 @@ def test_int8_numbers_equal_their_slow_twin(step: float, zero_point: int, number
 
 
 def test_numbers_beyond_the_range_of_int8_saturate() -> None:
-    tensor = _Tensor(0, np.dtype(np.int8), 0.1, 10)
+    tensor = _Tensor(0, (), np.dtype(np.int8), 0.1, 10)
     assert tensor.stored(np.float32([-1e9, 1e9, 0.0])).tolist() == [-128, 127, 10]
 
 
 def test_a_float_tensor_is_taken_as_it_is() -> None:
-    tensor = _Tensor(0, np.dtype(np.float32), 0.0, 0)
+    tensor = _Tensor(0, (), np.dtype(np.float32), 0.0, 0)
     numbers = np.float32([-1e9, 0.1, 3.0])
     np.testing.assert_array_equal(tensor.real(tensor.stored(numbers)), numbers)
 

@@ -42,12 +42,13 @@ FFT cannot be, whose length is a power of two."""
 
 Tensor = Any
 Values = tuple[Tensor, Tensor]
-"""A statistic (), and each channel's part in it (channels,)."""
+"""A statistic (1, 1), and each channel's part in it (1, channels). The axis of windows stays everywhere: XNNPACK takes
+no operator that drops an axis but RESHAPE, and one that is left to others costs 4 microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a view makes of one window; the tensors of `edge_vae.view.Seen` without the axis of windows."""
+    """What a view makes of one window; see `edge_vae.view.Seen`."""
 
     target: Tensor
     reconstruction: Tensor
@@ -128,34 +129,35 @@ def _features(window: Tensor) -> Tensor:
     mean = tf.reduce_mean(window, 1, keepdims=True)
     centred = window - mean
     quarter = max(1, length // 4)
-    slope = tf.reduce_mean(window[:, -quarter:], 1, keepdims=True) - tf.reduce_mean(
-        window[:, :quarter], 1, keepdims=True
-    )
+    ends = np.zeros((1, length, 1), np.float32)
+    ends[:, -quarter:] += 1.0 / quarter
+    ends[:, :quarter] -= 1.0 / quarter
     spreads = [
         tf.sqrt(tf.reduce_mean(tf.square(centred), 1, keepdims=True)),
         tf.reduce_mean(tf.abs(window[:, 1:] - window[:, :-1]), 1, keepdims=True),
         tf.reduce_max(window, 1, keepdims=True) - tf.reduce_min(window, 1, keepdims=True),
     ]
-    logs = tf.math.log(tf.concat([*(spread + SPREAD_FLOOR for spread in spreads), _bands(centred) + POWER_FLOOR], 1))
-    return tf.concat([mean, logs[:, :3], slope, logs[:, 3:]], 1)
+    logs = tf.math.log(tf.concat(spreads, 1) + SPREAD_FLOOR)
+    slope = tf.reduce_sum(centred * ends, 1, keepdims=True)
+    return tf.concat([mean, logs, slope, tf.math.log(_bands(centred) + POWER_FLOOR)], 1)
 
 
 def _bands(centred: Tensor) -> Tensor:
     """Mean power (1, bands, channels) of the bands of the Hann-windowed spectrum of (1, length, channels)."""
     length, edges = centred.shape[1], band_edges(centred.shape[1])
-    by_channel = tf.transpose(centred[0])
+    by_channel = tf.transpose(centred, (0, 2, 1))
     averages = np.zeros((len(edges) - 1, length // 2), np.float32)
     for band, (low, high) in enumerate(itertools.pairwise(edges)):
         averages[band, low:high] = 1.0 / (high - low)
     if length > _LONGEST_FAST_MATRIX and _has_fft(length):
-        tapered = by_channel * np.hanning(length).astype(np.float32)[None]
-        power = tf.square(tf.abs(tf.signal.rfft(tapered))[:, 1:])
+        tapered = by_channel * np.hanning(length).astype(np.float32)
+        power = tf.square(tf.abs(tf.signal.rfft(tapered))[:, :, 1:])
     else:
         waves = np.exp(-2j * np.pi * np.outer(np.arange(1, length // 2 + 1), np.arange(length)) / length)
         tapered = np.concatenate([waves.real, waves.imag]) * np.hanning(length)
         power = tf.square(tf.linalg.matmul(by_channel, tapered.astype(np.float32), transpose_b=True))
         averages = np.concatenate([averages, averages], axis=1)
-    return tf.transpose(tf.linalg.matmul(power, averages, transpose_b=True))[None]
+    return tf.transpose(tf.linalg.matmul(power, averages, transpose_b=True), (0, 2, 1))
 
 
 def _standardised(view: View, raw: Tensor, condition: Sequence[Tensor]) -> Tensor:
@@ -183,7 +185,7 @@ def _after(manifest: Manifest, outputs: Sequence[str], reference: Mapping[str, N
 
     def after(window: Tensor, *others: Tensor) -> list[Tensor]:
         condition, (features, *given) = others[:conditions], others[conditions:]
-        window = tf.clip_by_value(window, -LIMIT_SIGMA, LIMIT_SIGMA)[0]
+        window = tf.clip_by_value(window, -LIMIT_SIGMA, LIMIT_SIGMA)
         found = dict(zip(outputs, given, strict=False))
         extra = []
         if lagged:
@@ -192,12 +194,12 @@ def _after(manifest: Manifest, outputs: Sequence[str], reference: Mapping[str, N
             extra = [found[f"{PCA_VIEW}.{OUTPUTS[0]}"]]
         sights = {}
         for name, view in views.items():
-            target = features[0] if view.input == "features" else _lagged(window, view.lag)
+            target = features if view.input == "features" else _lagged(window, view.lag)
             nothing = tf.zeros((1, 1)), tf.zeros((1, 1))
-            reconstruction = found.get(f"{name}.{OUTPUTS[0]}", tf.zeros_like(target)[None])
+            reconstruction = found.get(f"{name}.{OUTPUTS[0]}", tf.zeros_like(target))
             mean, log_variance = (found.get(f"{name}.{o}", n) for o, n in zip(OUTPUTS[1:], nothing, strict=True))
             variance = np.array(view.variance, np.float32)
-            sights[name] = _Sight(target, reconstruction[0], mean[0], log_variance[0], variance)
+            sights[name] = _Sight(target, reconstruction, mean, log_variance, variance)
         expected = _expected(manifest, sights, condition)
         return [_summary(manifest, window, sights, expected), *extra]
 
@@ -214,32 +216,30 @@ def _after(manifest: Manifest, outputs: Sequence[str], reference: Mapping[str, N
 
 
 def _lagged(window: Tensor, lag: int) -> Tensor:
-    """All lag vectors of a window (length, channels), one after the other; the window itself without a lag."""
-    length = window.shape[0]
+    """All lag vectors of a window (1, length, channels), one after the other; the window itself without a lag."""
+    length = window.shape[1]
     if lag in (0, length):
         return window
-    return tf.concat([window[at : at + lag] for at in range(length - lag + 1)], 0)
+    return tf.concat([window[:, at : at + lag] for at in range(length - lag + 1)], 1)
 
 
 def _principal(target: Tensor, mean: NDArray[np.float32], components: Tensor) -> Tensor:
     centred = tf.reshape(target, (-1, len(mean))) - mean
     kept = tf.linalg.matmul(tf.linalg.matmul(centred, components, transpose_b=True), components)
-    return tf.reshape(kept + mean, (1, *target.shape))
+    return tf.reshape(kept + mean, target.shape)
 
 
 def _summary(manifest: Manifest, window: Tensor, sights: Mapping[str, _Sight], expected: Tensor) -> Tensor:
     """See `edge_vae.graph.SUMMARY`; what `edge_vae.score.fuse` and the detector's expectation say."""
     terms = manifest.score
     values = [_values(term, window, sights) for term in terms]
-    parts = tf.stack([tf.reshape(part, (len(manifest.channels),)) for _, part in values])
-    logs = tf.math.log(tf.maximum(tf.stack([tf.reshape(value, ()) for value, _ in values]), TINY))
+    logs = tf.math.log(tf.maximum(tf.concat([value for value, _ in values], 1), TINY))
     median, scale = (np.array([getattr(t.tail, n) for t in terms], np.float32) for n in ("median", "scale"))
-    surprise = _softplus((logs - median) / scale)
-    said = tf.math.log(surprise + 1.0)
-    normalised = _normalised(parts)
-    shares = _normalised(tf.reduce_sum((said + TINY)[:, None] * normalised, 0, keepdims=True) + TINY)[0]
-    numbers = [_score(said), said, tf.reshape(parts, (-1,)), shares, expected]
-    return tf.concat([tf.reshape(one, (1, -1)) for one in numbers], 1)
+    said = tf.math.log(_softplus((logs - median) / scale) + 1.0)
+    parts = tf.reshape(tf.concat([part for _, part in values], 1), (1, len(terms), len(manifest.channels)))
+    weighted = tf.reshape(said + TINY, (1, len(terms), 1)) * _normalised(parts)
+    shares = _normalised(tf.reduce_sum(weighted, 1) + TINY)
+    return tf.concat([_score(said), said, tf.reshape(parts, (1, -1)), shares, expected], 1)
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -248,96 +248,107 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 def _score(said: Tensor) -> Tensor:
-    weights = counted(said.shape[0]).astype(np.float32)
+    weights = counted(said.shape[1]).astype(np.float32)
     if len(weights) < 2 or np.ptp(weights[:-1]) == 0:  # all but the loudest count alike
-        return weights[0] * tf.reduce_sum(said) + (weights[-1] - weights[0]) * tf.reduce_max(said)
+        total, loudest = (reduce(said, 1, keepdims=True) for reduce in (tf.reduce_sum, tf.reduce_max))
+        return weights[0] * total + (weights[-1] - weights[0]) * loudest
     loudest_first = tf.math.top_k(said, k=len(weights)).values
-    return tf.reduce_sum(loudest_first * weights[::-1])
+    return tf.reduce_sum(loudest_first * weights[::-1], 1, keepdims=True)
 
 
 def _normalised(parts: Tensor) -> Tensor:
     parts = parts + TINY
-    return parts / tf.reduce_sum(parts, 1, keepdims=True)
+    return parts / tf.reduce_sum(parts, -1, keepdims=True)
 
 
 def _expected(manifest: Manifest, sights: Mapping[str, _Sight], condition: Sequence[Tensor]) -> Tensor:
-    """Mean (channels,) of the expected window: by a model of the window, else of its features, else the centre."""
+    """Mean (1, channels) of the expected window: by a model of the window, else of its features, else the centre."""
     for view in manifest.views:
         if view.input == "window" and not view.lag:
-            return tf.reduce_mean(sights[view.name].reconstruction, 0)
+            return tf.reduce_mean(sights[view.name].reconstruction, 1)
     for view in manifest.views:
         if view.input == "features":
-            centre, scale = (_of_mode(view, table, condition)[0, LEVEL] for table in (view.centre, view.scale))
-            return sights[view.name].reconstruction[LEVEL] * scale + centre
-    return tf.zeros(len(manifest.channels))
+            centre, scale = (_of_mode(view, table, condition) for table in (view.centre, view.scale))
+            return _levels(sights[view.name].reconstruction * scale + centre)
+    return tf.zeros((1, len(manifest.channels)))
+
+
+def _levels(features: Tensor) -> Tensor:
+    """The channels' means (1, channels) among features (1, features, channels)."""
+    chosen = np.zeros((1, features.shape[1], 1), np.float32)
+    chosen[:, LEVEL] = 1.0
+    return tf.reduce_sum(features * chosen, 1)
 
 
 def _values(term: Term, window: Tensor, sights: Mapping[str, _Sight]) -> Values:
     view = view_of(term.name)
     if view is None:
-        parts = tf.reduce_mean(tf.abs(window), 0)
-        return tf.reduce_mean(parts), parts
+        return _with_mean(tf.reduce_mean(tf.abs(window), 1))
     return _STATISTICS[term.name.partition(".")[2] or "mse"](sights[view], term)
 
 
+def _with_mean(parts: Tensor) -> Values:
+    return tf.reduce_mean(parts, 1, keepdims=True), parts
+
+
 def _errors(sight: _Sight, variance: NDArray[np.float32] | float) -> Tensor:
-    return tf.reduce_mean(tf.square(sight.target - sight.reconstruction) / variance, 0)
+    return tf.reduce_mean(tf.square(sight.target - sight.reconstruction) / variance, 1)
 
 
 def _mean_error(sight: _Sight, _: Term) -> Values:
-    parts = _errors(sight, 1.0)
-    return tf.reduce_mean(parts), parts
+    return _with_mean(_errors(sight, 1.0))
 
 
 def _likelihood(sight: _Sight, _: Term) -> Values:
-    parts = _errors(sight, sight.variance)
-    return tf.reduce_mean(parts), parts
+    return _with_mean(_errors(sight, sight.variance))
 
 
 def _largest_error(sight: _Sight, term: Term) -> Values:
-    parts = _errors(sight, 1.0) / np.maximum(np.array(term.centre, np.float32)[0], ERROR_FLOOR)
-    return tf.reduce_max(parts), parts
+    parts = _errors(sight, 1.0) / np.maximum(np.array(term.centre, np.float32), ERROR_FLOOR)
+    return tf.reduce_max(parts, 1, keepdims=True), parts
 
 
 def _feature_distance(sight: _Sight, term: Term) -> Values:
-    steps, channels = sight.target.shape
-    offset = tf.transpose(sight.target - np.array(term.centre, np.float32))[:, None, :]
+    _, steps, channels = sight.target.shape
+    offset = tf.transpose(sight.target - np.array(term.centre, np.float32), (0, 2, 1))
+    offset = tf.reshape(offset, (channels, 1, steps))
     precision = np.array(term.precision, np.float32).reshape(channels, steps, steps)
-    parts = tf.reduce_sum(tf.linalg.matmul(offset, precision) * offset, (1, 2))
-    return tf.reduce_max(parts), tf.maximum(parts, 0.0)
+    products = tf.reshape(tf.linalg.matmul(offset, precision) * offset, (1, channels, steps))
+    parts = tf.reduce_sum(products, 2)
+    return tf.reduce_max(parts, 1, keepdims=True), tf.maximum(parts, 0.0)
 
 
 def _level_distance(sight: _Sight, term: Term) -> Values:
-    offset, precision = sight.target[LEVEL] - np.array(term.centre, np.float32)[0], np.array(term.precision, np.float32)
-    pulled = tf.linalg.matmul(offset[None], precision)[0]
-    return tf.maximum(tf.reduce_sum(pulled * offset), LEAST_LEVEL), tf.square(pulled) / np.diagonal(precision)
+    precision = np.array(term.precision, np.float32)
+    offset = _levels(sight.target) - np.array(term.centre, np.float32)
+    pulled = tf.linalg.matmul(offset, precision)
+    distance = tf.reduce_sum(pulled * offset, 1, keepdims=True)
+    return tf.maximum(distance, LEAST_LEVEL), tf.square(pulled) / np.diagonal(precision)
 
 
 def _heavy_tailed(sight: _Sight, _: Term) -> Values:
-    parts = tf.reduce_mean(tf.math.log(tf.square(sight.target) + 1.0), 0)
-    return tf.reduce_mean(parts), parts
+    return _with_mean(tf.reduce_mean(tf.math.log(tf.square(sight.target) + 1.0), 1))
 
 
 def _divergence(sight: _Sight, _: Term) -> Values:
     log_variance = tf.clip_by_value(sight.log_variance, *LOG_VARIANCE_RANGE)
-    divergence = 0.5 * tf.reduce_sum(tf.square(sight.mean) + tf.exp(log_variance) - 1.0 - log_variance)
-    return divergence, _errors(sight, sight.variance)
+    each = tf.square(sight.mean) + tf.exp(log_variance) - 1.0 - log_variance
+    return 0.5 * tf.reduce_sum(each, 1, keepdims=True), _errors(sight, sight.variance)
 
 
 def _latent_distance(sight: _Sight, term: Term) -> Values:
-    return tf.reduce_sum(_products(sight.mean, term)), _errors(sight, sight.variance)
+    products = _products(sight.mean - np.array(term.centre, np.float32), term)
+    return tf.reduce_sum(products, 1, keepdims=True), _errors(sight, sight.variance)
 
 
 def _log_error_distance(sight: _Sight, term: Term) -> Values:
     logs = tf.math.log(_errors(sight, 1.0) + LOG_ERROR_FLOOR)
-    offset = tf.maximum(logs - np.array(term.centre, np.float32)[0], 0.0)
-    products = _products(offset, term, centred=True)
-    return tf.maximum(tf.reduce_sum(products), 0.0), tf.maximum(products, 0.0)
+    products = _products(tf.maximum(logs - np.array(term.centre, np.float32), 0.0), term)
+    return tf.maximum(tf.reduce_sum(products, 1, keepdims=True), 0.0), tf.maximum(products, 0.0)
 
 
-def _products(values: Tensor, term: Term, *, centred: bool = False) -> Tensor:
-    offset = values if centred else values - np.array(term.centre, np.float32)[0]
-    return tf.linalg.matmul(offset[None], np.array(term.precision, np.float32))[0] * offset
+def _products(offset: Tensor, term: Term) -> Tensor:
+    return tf.linalg.matmul(offset, np.array(term.precision, np.float32)) * offset
 
 
 _STATISTICS: Mapping[str, Callable[[_Sight, Term], Values]] = {

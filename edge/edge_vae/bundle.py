@@ -345,6 +345,7 @@ class Bundle:
             raise _refused(path, f"more than {MAX_BYTES} bytes")
         contents = _unzipped(packed, path)
         try:
+            _expect_format(contents[_MANIFEST])
             manifest = msgspec.json.decode(contents[_MANIFEST], type=Manifest)
             golden, reference = npz_to_arrays(contents[_GOLDEN]), npz_to_arrays(contents[_REFERENCE])
             _expect_fitting(manifest, golden, reference)
@@ -383,6 +384,19 @@ class Bundle:
         partial = path.with_name(path.name + ".part")
         partial.write_bytes(self.pack())
         partial.replace(path)
+
+
+class _Formatted(msgspec.Struct):
+    """What every manifest says, whatever its format."""
+
+    format: int
+
+
+def _expect_format(manifest: bytes) -> None:
+    """Raise ValueError for another format, before a field that it lacks is missed."""
+    if (received := msgspec.json.decode(manifest, type=_Formatted).format) != FORMAT:
+        msg = f"expected bundle format {FORMAT}, received {received}"
+        raise ValueError(msg)
 
 
 def _hashes(manifest: Manifest) -> dict[str, str]:

@@ -1,9 +1,9 @@
-# make demo, make test, make check, make bench. Everything needed is set up on the first run.
+# make demo, make test, make test-arm64, make check, make bench. Everything needed is set up on the first run.
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench programs runtimes
+.PHONY: help demo test test-arm64 check bench programs runtimes
 
 BIN := .venv/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
@@ -11,13 +11,16 @@ PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 SOURCES := $(shell find edge train converters firmware_config -type f -not -path '*/__pycache__/*') README.md LICENSE
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 demo: .venv/.ready-to-run ## the whole way on this machine: data, training, int8, broker, agent, alarms
 	@$(BIN)/edge-vae demo
 
 test: programs runtimes check ## everything that is checked, and all tests
 	@$(BIN)/pytest
+
+test-arm64: .arm64/.ready ## the same scores and alarms on an emulated Raspberry Pi as here
+	@$(BIN)/pytest -m arm64 tests/arm64
 
 check: .venv/.ready-to-develop ## format, lint, types, layers
 	@$(BIN)/ruff format --check .
@@ -85,4 +88,10 @@ runtimes: .venv-device/.ready .venv-tflite/.ready
 	  .venv-tflite/bin/python -m pip uninstall -qq --yes edge-vae && \
 	  .venv-tflite/bin/python $(PIP_INSTALL) 'tflite-runtime==2.14.*' 'numpy<2' -r .venv-tflite/requirements.txt && \
 	  .venv-tflite/bin/python $(PIP_INSTALL) --no-deps .venv/wheel/*.whl; fi
+	@touch $@
+
+# An arm64 Python with what a gateway installs, and an emulator for it.
+.arm64/.ready: tests/arm64/make_root.sh pyproject.toml | .venv/.ready-to-develop
+	@echo "Unpacking an arm64 Python and an emulator into .arm64; takes a minute, once"
+	@sh tests/arm64/make_root.sh $(abspath $(BIN)/python) .arm64
 	@touch $@

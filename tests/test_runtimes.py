@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from damage import DAMAGES, with_model
 from edge_vae.bundle import Bundle
 from edge_vae.detector import GOLDEN_TOLERANCE
 
@@ -35,6 +38,25 @@ from pathlib import Path
 from edge_vae.doctor import examine
 
 print(json.dumps({check.name: asdict(check) for check in examine(state_dir=Path(sys.argv[1]))}))
+"""
+TRY = """
+import json, sys
+from pathlib import Path
+from edge_vae.bundle import Bundle
+from edge_vae.detector import load
+from edge_vae.errors import BundleError
+from edge_vae.probe import expect_sound
+
+def became(path):
+    bundle = Bundle.read(path)
+    try:
+        expect_sound(bundle, path)
+    except BundleError as error:
+        return str(error)
+    load(bundle, path=str(path))
+    return "accepted"
+
+print(json.dumps({path.stem: became(path) for path in sorted(Path(sys.argv[1]).glob("*.evb"))}))
 """
 
 
@@ -67,6 +89,23 @@ def test_gateway_scores_the_golden_windows_as_the_workstation_did(runtime: str, 
         bundle.golden["score"].tolist(), abs=GOLDEN_TOLERANCE * bundle.manifest.threshold.value
     )
     assert len(answer["scores"]) == len(bundle.golden["windows"]) > 0
+
+
+@pytest.mark.parametrize("runtime", FOLDERS)
+def test_no_damaged_model_with_the_right_hash_ends_the_process_that_asks_for_it(
+    runtime: str, bundle_path: Path, tmp_path: Path
+) -> None:
+    bundle, chance = Bundle.read(bundle_path), random.Random(5)
+    for (damage, damaged), number in itertools.product(DAMAGES.items(), range(2)):
+        model = damaged(bundle.models["window"], chance)
+        with_model(bundle, "window", model).write(tmp_path / f"{damage}-{number}.evb")
+    became = run(interpreter(runtime), TRY, tmp_path)
+    assert len(became) == 2 * len(DAMAGES)
+    refused = [line for line in became.values() if line != "accepted"]
+    assert len(refused) >= 2
+    assert all(": expected " in line for line in refused)
+    if runtime == "tflite_runtime":  # it looks at no offset before it follows it
+        assert any("died of SIGSEGV" in line for line in refused)
 
 
 @pytest.mark.parametrize("runtime", FOLDERS)

@@ -33,6 +33,7 @@ from edge_vae.event import Model, Status, encode, notice
 from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
 from edge_vae.pipeline import Learned, Pipeline
+from edge_vae.probe import expect_sound
 from edge_vae.publish.delivery import Delivery
 from edge_vae.publish.mqtt import MqttLink, MqttSettings
 from edge_vae.sources import open_source
@@ -170,9 +171,10 @@ def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None 
     """The pipeline that a configuration describes, with its bundle and what was learned before.
 
     Raises:
-        InferenceError: The bundle's models do not run here.
+        InferenceError: There is nothing here that runs models.
         BundleError: The bundle does not score here as it should, or has no threshold that can adapt and is to.
     """
+    expect_sound(bundle, config.bundle)
     detector = load(bundle, path=str(config.bundle))
     try:
         return Pipeline(

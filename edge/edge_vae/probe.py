@@ -1,11 +1,13 @@
 """Whether the TFLite runtime of this machine really runs a model, found out in a process of its own.
 
 A runtime that imports may still die when it builds an interpreter, as tflite-runtime does beside numpy 2, and a runtime
-that is given a damaged model may take its process with it.
+that is given a damaged model may take its process with it, never answer, or ask for gigabytes: a hash in the bundle
+protects from none of it where the model was damaged before it was hashed (docs/decisions/0021).
 """
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -18,10 +20,10 @@ import numpy as np
 
 from edge_vae.bundle import Bundle
 from edge_vae.detector import load
-from edge_vae.errors import EdgeVaeError, InferenceError
+from edge_vae.errors import BundleError, EdgeVaeError, InferenceError
 from edge_vae.runtime import TFLiteRuntime, runtime_name
 
-__all__ = ["Probe", "probe"]
+__all__ = ["Probe", "expect_sound", "probe"]
 
 MODEL = Path(__file__).with_name("probe.tflite")
 """A matrix product: three numbers to two, so small that any runtime for any board has its one operator."""
@@ -29,8 +31,11 @@ OUTPUT = "Identity"
 QUESTION = np.array([[1.0, 0.0, 2.0]], np.float32)
 ANSWER = np.array([[7.0, 16.0]], np.float32)
 
-TIMEOUT_S = 60.0
-"""A Raspberry Pi Zero imports numpy and a runtime in about ten seconds."""
+TIMEOUT_S = 30
+"""A Raspberry Pi Zero imports numpy and a runtime in about ten seconds; systemd waits for an agent for 60."""
+SPARE_BYTES = 256 << 20
+"""Memory that a trial may take beyond what imports took. A sound model needs a few MiB, and a damaged one was seen to
+take 2.8 GiB, for which the whole machine might pay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,12 @@ class Probe:
     Attributes:
         works: Whether a model ran and gave the right numbers.
         found: The runtime and its version, or what went wrong, in one line.
+        refusal: Of an error that was foreseen: what was wrong, expected, received, and what to do.
     """
 
     works: bool
     found: str
+    refusal: tuple[str, str, str, str] | None = None
 
 
 def probe(bundle: Path | None = None) -> Probe:
@@ -52,13 +59,35 @@ def probe(bundle: Path | None = None) -> Probe:
     try:
         ended = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603 (ourselves)
     except subprocess.TimeoutExpired:
-        return Probe(works=False, found=f"no answer within {TIMEOUT_S:.0f} s")
+        return Probe(works=False, found=f"no answer within {TIMEOUT_S} s")
     if ended.returncode < 0:
         return Probe(works=False, found=f"died of {signal.Signals(-ended.returncode).name}{_last_line(ended.stderr)}")
     try:
         return msgspec.json.decode(ended.stdout, type=Probe)
     except msgspec.DecodeError:
         return Probe(works=False, found=f"ended with status {ended.returncode}{_last_line(ended.stderr)}")
+
+
+def expect_sound(bundle: Bundle, path: Path) -> None:
+    """Raise unless a process of its own gets the golden scores of the bundle in this file.
+
+    Raises:
+        InferenceError: There is no runtime to run its models.
+        BundleError: The process refused it, died, or gave no answer in time.
+    """
+    if not bundle.models:
+        return  # nothing but numpy will run
+    runtime_name()
+    tried = probe(path)
+    if tried.works:
+        return
+    what, expected, received, action = tried.refusal or (
+        f"{path}: a model that cannot be run",
+        "its golden scores from a process of its own",
+        f"from that process: {tried.found}",
+        "Convert the run again; edge-vae doctor tells whether the runtime itself works.",
+    )
+    raise BundleError(what, expected=expected, received=received, action=action)
 
 
 def _last_line(text: bytes) -> str:
@@ -75,7 +104,9 @@ def _try(bundle: Path | None) -> Probe:
             load(Bundle.read(bundle), path=str(bundle))
             trial = f"gave the golden scores of {bundle}"
     except EdgeVaeError as error:
-        return Probe(works=False, found=str(error))
+        what = error.what if bundle is None or str(bundle) in error.what else f"{bundle}: {error.what}"
+        action = error.action or "Convert the run again."
+        return Probe(works=False, found=str(error), refusal=(what, error.expected, error.received, action))
     return Probe(works=True, found=f"{runtime_name()} {_version(runtime_name())}, {trial}")
 
 
@@ -94,5 +125,15 @@ def _version(module: str) -> str:
         return "of unknown version"
 
 
+def _limit() -> None:
+    """Bound what this process may take, for a parent that is gone before it can end it too."""
+    signal.alarm(TIMEOUT_S)
+    data_bytes = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = data_bytes + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
 if __name__ == "__main__":
+    _limit()
     sys.stdout.buffer.write(msgspec.json.encode(_try(Path(sys.argv[1]) if len(sys.argv) > 1 else None)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import damage
 from edge_vae.bundle import Bundle, Modes
 from edge_vae.cli import run
-from edge_vae.errors import DataError, TrainingError
+from edge_vae.errors import BundleError, DataError, TrainingError
 from edge_vae.explain import Explanation
 from edge_vae.score import Tail, Term
 from edge_vae_train.finetune import EPOCHS, MAX_FOUND_LESS, Gain, Origin, expect_gain
@@ -147,6 +150,14 @@ def _settings(bundle: Bundle) -> Any:
 def test_a_bundle_whose_weights_fit_another_graph_is_refused(bundle_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"view window cannot be read back out of the bundle: .*layer seed"):
         with_model(Bundle.read(bundle_path), latent=5).model("window")
+
+
+def test_a_damaged_model_with_the_right_hash_is_refused_or_gives_weights(bundle_path: Path, tmp_path: Path) -> None:
+    bundle, chance, path = Bundle.read(bundle_path), random.Random(2), tmp_path / "damaged.evb"
+    for damaged in list(damage.DAMAGES.values()) * 2:
+        damage.with_model(bundle, "window", damaged(bundle.models["window"], chance)).write(path)
+        with suppress(BundleError, ValueError):
+            assert Origin.read(path)._weights("window")
 
 
 def test_a_bundle_whose_rebuilt_graph_reconstructs_something_else_is_refused(

@@ -12,6 +12,7 @@ import numpy as np
 from edge_vae.bundle import GRAPH, Bundle, Channel, Fit, Modes
 from edge_vae.detector import load
 from edge_vae.errors import TrainingError
+from edge_vae.probe import expect_sound
 from edge_vae.view import View
 from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.models import Architecture, VariationalAutoencoder, build, scoring_graph, width
@@ -76,10 +77,10 @@ class Origin:
 
         Raises:
             DataError: The folder is not a run.
-            BundleError: The file is not a whole bundle.
+            BundleError: The file is not a whole bundle, or does not score here as it should.
             TrainingError: It holds no model that could be fine-tuned.
         """
-        origin = _of_run(Run.read(path), path) if path.is_dir() else _of_bundle(Bundle.read(path), path)
+        origin = _of_run(Run.read(path), path) if path.is_dir() else _of_bundle(_sound(path), path)
         solved = [name for name, fit in origin.fits.items() if fit.family == "linear"]
         if solved or not origin.fits:
             what = f"{path}: nothing to fine-tune"
@@ -133,7 +134,7 @@ class Origin:
     def _weights(self, view: str) -> Weights:
         if isinstance(self.source, Bundle):
             models = self.source.models
-            return read_weights(models[GRAPH], prefix=f"{view}/") if GRAPH in models else read_weights(models[view])
+            return _weights_of(models[GRAPH], f"{view}/") if GRAPH in models else _weights_of(models[view], "")
         graph = self.source.graph(view)
         parts = {part: graph.get_layer(part) for part in ("encoder", "decoder")}
         return {(part, la.name): tuple(la.get_weights()) for part, m in parts.items() for la in m.layers if la.weights}
@@ -222,6 +223,22 @@ def _of_run(run: Run, path: Path) -> Origin:
     )
     told = f"run {path.absolute().name}, made {record.created}"
     return Origin(told, settings, record.rate_hz, record.modes, record.views, record.training.fits, run)
+
+
+def _weights_of(model: bytes, prefix: str) -> Weights:
+    try:
+        return read_weights(model, prefix=prefix)
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged model, even one that runs, is answered with exceptions of many types
+        msg = f"expected a graph, received a damaged one ({error})"
+        raise ValueError(msg) from error
+
+
+def _sound(path: Path) -> Bundle:
+    bundle = Bundle.read(path)
+    expect_sound(bundle, path)
+    return bundle
 
 
 def _of_bundle(bundle: Bundle, path: Path) -> Origin:

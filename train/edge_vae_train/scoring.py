@@ -15,6 +15,7 @@ from edge_vae.bundle import Bundle, Manifest
 from edge_vae.detector import Detector, Explainer, Scorer
 from edge_vae.detector import load as load_detector
 from edge_vae.errors import DataError
+from edge_vae.probe import expect_sound
 from edge_vae.stream import Scored, Stream, join
 from edge_vae_train import data as recorded
 from edge_vae_train.data import Columns, Recording, Session
@@ -79,7 +80,7 @@ def subject(path: Path) -> Subject:
 
     Raises:
         DataError: The folder is not a run.
-        BundleError: The file is not a whole bundle.
+        BundleError: The file is not a whole bundle, or does not score here as it should.
     """
     if path.is_dir():
         run = Run.read(path)
@@ -89,6 +90,7 @@ def subject(path: Path) -> Subject:
         float32 = Detector(manifest(run, judged, name=path.name), {**runtimes, **principal_runtime(run)})
         return Subject(str(path), "float32, Keras", float32, run.reference | reference_thresholds(run, wished), None)
     bundle = Bundle.read(path)
+    expect_sound(bundle, path)
     detector = load_detector(bundle, path=str(path))
     return Subject(str(path), bundle.manifest.precision, detector, bundle.reference, path.stat().st_size)
 

@@ -10,7 +10,7 @@ from random import Random
 
 import msgspec
 
-from edge_vae.bundle import Bundle
+from edge_vae.bundle import Bundle, Manifest
 
 __all__ = ["BUNDLE_DAMAGES", "DAMAGES", "Damage", "contents", "with_model", "zipped"]
 
@@ -101,15 +101,8 @@ def zipped(entries: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def with_model(bundle: Bundle, view: str, model: bytes) -> Bundle:
-    """A whole bundle with another model in a view, and the hash that is right for it."""
-
-    def described(one: msgspec.Struct) -> msgspec.Struct:
-        return msgspec.structs.replace(one, sha256=hashlib.sha256(model).hexdigest())
-
-    views = tuple(
-        msgspec.structs.replace(one, model=described(one.model)) if one.model and one.name == view else one
-        for one in bundle.manifest.views
-    )
-    manifest = msgspec.structs.replace(bundle.manifest, views=views)
-    return Bundle(manifest, {**bundle.models, view: model}, bundle.golden, bundle.reference)
+def with_model(bundle: Bundle, name: str, model: bytes) -> Bundle:
+    """A whole bundle with another model in one's place, and the hash that is right for it."""
+    before, after = (hashlib.sha256(one).hexdigest().encode() for one in (bundle.models[name], model))
+    manifest = msgspec.json.decode(msgspec.json.encode(bundle.manifest).replace(before, after), type=Manifest)
+    return Bundle(manifest, {**bundle.models, name: model}, bundle.golden, bundle.reference)

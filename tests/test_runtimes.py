@@ -96,9 +96,10 @@ def test_no_damaged_model_with_the_right_hash_ends_the_process_that_asks_for_it(
     runtime: str, bundle_path: Path, tmp_path: Path
 ) -> None:
     bundle, chance = Bundle.read(bundle_path), random.Random(5)
+    name = next(iter(bundle.models))
     for (damage, damaged), number in itertools.product(DAMAGES.items(), range(2)):
-        model = damaged(bundle.models["window"], chance)
-        with_model(bundle, "window", model).write(tmp_path / f"{damage}-{number}.evb")
+        model = damaged(bundle.models[name], chance)
+        with_model(bundle, name, model).write(tmp_path / f"{damage}-{number}.evb")
     became = run(interpreter(runtime), TRY, tmp_path)
     assert len(became) == 2 * len(DAMAGES)
     refused = [line for line in became.values() if line != "accepted"]

@@ -1,7 +1,7 @@
 """What a gateway makes of recordings and windows, on whichever processor this runs.
 
-`python gateway.py FOLDER ANSWER.npz`: FOLDER holds `rig.evb`, `leak.csv`, and `windows.npz` with scaled windows and
-with what each model is to be given. Imports nothing but what a gateway has.
+`python gateway.py FOLDER ANSWER.npz`: FOLDER holds `rig.evb`, `leak.csv`, int8 models, and `windows.npz` with scaled
+windows and with what each model is to be given. Imports nothing but what a gateway has.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def main() -> None:
     where = [platform.machine(), runtime_name(), version("ai-edge-litert")]
     found: Arrays = {"where": np.array(where), "score": scores.score}
     found["leak"], found["turns"] = watched(bundle, folder / "leak.csv")
-    for name, model in bundle.models.items():
-        outputs = computed(model, asked[name])
-        found |= {f"{name}: {output}": array for output, array in outputs.items()}
+    for model in folder.glob("*.int8.tflite"):
+        outputs = computed(model.read_bytes(), asked[model.name])
+        found |= {f"{model.name}: {output}": array for output, array in outputs.items()}
     np.savez(answer, **found)  # type: ignore[arg-type]  # numpy's types take no mapping
 
 

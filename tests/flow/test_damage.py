@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from pathlib import Path
@@ -72,8 +73,8 @@ def test_a_damaged_part_in_a_whole_zip_is_refused_or_read_as_what_it_is(damage: 
             assert again.sha256 == read.sha256
 
 
-def with_right_hash(bundle: Bundle, view: str, model: bytes, folder: Path) -> tuple[Bundle, Path]:
-    damaged, path = with_model(bundle, view, model), folder / "damaged.evb"
+def with_right_hash(bundle: Bundle, name: str, model: bytes, folder: Path) -> tuple[Bundle, Path]:
+    damaged, path = with_model(bundle, name, model), folder / "damaged.evb"
     damaged.write(path)
     return damaged, path
 
@@ -87,8 +88,8 @@ def test_a_damaged_model_with_the_right_hash_is_refused_or_scores_as_the_sound_o
     windows = stress(normal, severity=clip, clip=clip, generator=np.random.default_rng(1)).astype(np.float64)
     conditions = np.zeros((len(windows), 0), np.float32)
     expected = sound(windows, conditions)[0].score
-    for view in ("window", "features") * 3:
-        damaged, path = with_right_hash(bundle, view, DAMAGES[damage](bundle.models[view], chance), tmp_path)
+    for name in itertools.islice(itertools.cycle(bundle.models), 6):
+        damaged, path = with_right_hash(bundle, name, DAMAGES[damage](bundle.models[name], chance), tmp_path)
         try:
             expect_sound(damaged, path)
         except BundleError:
@@ -104,10 +105,11 @@ def test_a_model_that_wants_gigabytes_is_refused_and_gets_none_of_them(
 ) -> None:
     # One flipped bit in the shape of an activation: from 1 row of 64 numbers to 67,108,865 rows. A process without a
     # bound takes 4 GiB and 13 seconds, and then gets the right golden scores.
-    model, shape = bundle.models["features"], struct.pack("<3I", 2, 1, 64)
+    name, shape = min(bundle.models), struct.pack("<3I", 2, 1, 64)
+    model = bundle.models[name]
     rows = struct.pack("<3I", 2, 1 | 1 << 26, 64)
     at = model.index(shape)
-    _, path = with_right_hash(bundle, "features", model[:at] + rows + model[at + len(rows) :], tmp_path)
+    _, path = with_right_hash(bundle, name, model[:at] + rows + model[at + len(rows) :], tmp_path)
     config = write_config(tmp_path, free_port(), pipeline("pump", path, replay(rig / "faulty" / "leak.csv")))
     for words in (["run", "--config", config], ["score", path, rig / "faulty", "-o", tmp_path / "s.csv"]):
         assert str(path) in refused(words, capsys)

@@ -175,6 +175,28 @@ def doctor(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click pass
 
 
 @commands.command()
+@click.argument("bundle", type=CONFIG_FILE)
+@click.option("--windows", type=click.IntRange(min=1), default=2000, help="Time at most so many of each call. [2000]")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=2.0, help="Each call for at most so long. [2]"
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads of each interpreter. [1, as the agent]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def bench(bundle: Path, windows: int, seconds: float, threads: int, as_json: bool) -> None:  # noqa: FBT001
+    """Measure a BUNDLE on this very device: latency, windows a second, import and load time, memory.
+
+    Example: edge-vae bench pump.evb --seconds 5
+    """
+    from edge_vae import bench as benchmarking
+
+    measured = benchmarking.measure(bundle, windows=windows, seconds=seconds, threads=threads)
+    if as_json:
+        click.echo(json.dumps(benchmarking.document(measured), indent=1))
+    else:
+        click.echo(benchmarking.text(measured))
+
+
+@commands.command()
 @click.option("--config", "file", type=CONFIG_FILE, help="agent.toml, for the broker and the base topic.")
 @click.option("--host", help="The broker. [default: what the file says, else 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Its port. [default: what the file says, else 1883]")

@@ -9,7 +9,9 @@ import pytest
 HEAVY = {"tensorflow", "keras", "scipy", "pandas", "sklearn", "matplotlib"}
 
 
-@pytest.mark.parametrize("module", ["edge_vae.agent", "edge_vae.cli", "edge_vae.watch", "edge_vae.doctor"])
+@pytest.mark.parametrize(
+    "module", ["edge_vae.agent", "edge_vae.bench", "edge_vae.cli", "edge_vae.doctor", "edge_vae.watch"]
+)
 def test_device_loads_nothing_of_the_training_side(module: str) -> None:
     program = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=60)

@@ -85,6 +85,7 @@ PRINTED_IN_OTHER_TESTS = {
     "demo": "test_demo",
 }
 DOCUMENTS: dict[str, tuple[str, ...]] = {
+    "bench": ("{bundle}", "--windows", "10", "--seconds", "0.1"),
     "doctor": (),
     "evaluate": ("{bundle}", "{faulty}/leak.csv", "--label", "anomaly", "-o", "{folder}/pictures"),
     "inspect": ("{bundle}",),

@@ -1,0 +1,117 @@
+"""Where the time of one window goes: `python benchmarks/profile_path.py [BUNDLE] [--seconds S] [--json]`.
+
+Every step from a window in sensor units to a decision is timed by itself, in turns within one process on one core, on
+the bundle's golden windows: scaling, what each view makes of the window, each runtime with its bare invoke, each term
+of the score, and fusing. Without a bundle the default one of six simulated channels is made first, in --models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_vae.bundle import PCA_VIEW, Bundle
+from edge_vae.detector import load
+from edge_vae.latency import Call, in_turns
+from edge_vae.principal import PrincipalRuntime
+from edge_vae.runtime import TFLiteRuntime
+from edge_vae.score import fuse, statistic_of
+from edge_vae.trial import Sample, bare_invoke, decider, golden_samples, stream_decider
+from edge_vae.view import LIMIT_SIGMA, View
+from speed_peers.bundles import made
+
+WHOLE = "window to decision"
+CALLS = 20_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: its median in microseconds, and the median over the turns of its part of the whole path."""
+
+    name: str
+    p50_us: float
+    part: float
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("bundle", nargs="?", type=Path, help="made from the simulated rig by default")
+    options.add_argument("--models", type=Path, metavar="FOLDER", help="keep what is made there, for the next time")
+    options.add_argument("--seconds", type=float, default=1.0, help="time of each step [default: 1]")
+    options.add_argument("--json", action="store_true", help="print one JSON document")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="edge-vae-bench-") as name:
+        bundle = Bundle.read(given.bundle or made(given.models or Path(name)).default)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    steps = profiled(bundle, seconds=given.seconds)
+    if given.json:
+        print(json.dumps([asdict(step) for step in steps]))
+        return
+    print(f"{'':<34}{'p50, us':>10}{'of the path':>13}")
+    for step in steps:
+        print(f"{step.name:<34}{step.p50_us:>10.1f}{step.part:>13.1%}")
+
+
+def profiled(bundle: Bundle, *, seconds: float) -> list[Step]:
+    """The steps of the path in their order, the whole one first."""
+    detector, samples = load(bundle, path=bundle.manifest.name), golden_samples(bundle)
+    calls: dict[str, Call] = {
+        WHOLE: decider(detector, samples),
+        "the same in the stream": stream_decider(detector, samples),
+    }
+    calls |= dict(steps(bundle, samples[0]))
+    timed = {
+        name: [float(np.median(turn)) for turn in turns]
+        for name, turns in in_turns(calls, calls_each=CALLS, seconds=seconds).items()
+    }
+    parts = {name: np.median(np.divide(turns, timed[WHOLE])) for name, turns in timed.items()}
+    return [Step(name, round(float(np.median(timed[name])) / 1e3, 2), round(float(parts[name]), 4)) for name in timed]
+
+
+def steps(bundle: Bundle, sample: Sample) -> Iterator[tuple[str, Call]]:
+    """Name and call of each step, given what the steps before make of this window."""
+    manifest, conditions = bundle.manifest, sample.conditions
+    scaled = sample.scaler(sample.values)
+    yield "scale", repeated(sample.scaler, sample.values)
+    detector = load(bundle, path=manifest.name)
+    seen = detector.see(scaled, conditions)
+    yield "views, all together", repeated(detector.see, scaled, conditions)
+    for view in manifest.views:
+        yield from view_steps(bundle, view, sample)
+    yield "terms and fusing, all together", repeated(fuse, manifest.score, scaled, seen)
+    for term in manifest.score:
+        statistic = statistic_of(term, scaled, seen)
+        yield f"  term {term.name}: statistic", repeated(statistic_of, term, scaled, seen)
+        yield f"  term {term.name}: tail", repeated(term.tail, statistic)
+
+
+def view_steps(bundle: Bundle, view: View, sample: Sample) -> Iterator[tuple[str, Call]]:
+    """What one view does: its target, its runtime, and of that the bare invoke."""
+    manifest, conditions = bundle.manifest, sample.conditions
+    scaled = sample.scaler(sample.values)
+    target = view.target(scaled, conditions)
+    yield f"  {view.name}: target", repeated(view.target, scaled, conditions)
+    limit = LIMIT_SIGMA if view.lag else manifest.clip
+    clipped = np.clip(target, -limit, limit).astype(np.float32)
+    if view.name == PCA_VIEW:
+        yield f"  {view.name}: runtime", repeated(PrincipalRuntime(bundle.reference), clipped, conditions)
+    if view.model is not None:
+        runtime = TFLiteRuntime(bundle.models[view.name], outputs=view.model.outputs)
+        yield f"  {view.name}: runtime", repeated(runtime, clipped, conditions)
+        yield f"  {view.name}: bare invoke", bare_invoke(bundle.models[view.name], threads=1)
+
+
+def repeated(function: Callable[..., object], *given: object) -> Call:
+    """The same call again and again."""
+    return lambda _: function(*given)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,11 +19,12 @@ import numpy as np
 
 from edge_vae.bundle import PCA_VIEW, Bundle
 from edge_vae.detector import load
+from edge_vae.invoke import bare_invoke
 from edge_vae.latency import Call, in_turns
 from edge_vae.principal import PrincipalRuntime
 from edge_vae.runtime import TFLiteRuntime
 from edge_vae.score import fuse, statistic_of
-from edge_vae.trial import Sample, bare_invoke, decider, golden_samples, stream_decider
+from edge_vae.trial import Sample, decider, golden_samples, stream_decider
 from edge_vae.view import LIMIT_SIGMA, View
 from speed_peers.bundles import made
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from edge_vae.errors import EdgeVaeError
 from edge_vae.sample import FloatArray
 
 __all__ = ["CHANNELS", "LENGTH", "STRIDE", "Bundles", "made"]
@@ -47,7 +48,11 @@ class Bundles:
 
 
 def made(folder: Path) -> Bundles:
-    """The bundles in this folder, which is made and filled where they are missing; that takes one or two minutes."""
+    """The bundles in this folder, which is made and filled where they are missing; that takes one or two minutes.
+
+    Raises:
+        EdgeVaeError: One of our commands failed.
+    """
     bundles = Bundles(folder)
     if bundles.default.exists() and bundles.window.exists():
         return bundles
@@ -66,4 +71,6 @@ def made(folder: Path) -> Bundles:
 def _command(*words: object) -> None:
     ended = subprocess.run([*EDGE_VAE, *map(str, words)], capture_output=True, text=True, check=False)
     if ended.returncode:
-        sys.exit(f"edge-vae {words[0]} ended with status {ended.returncode}: {ended.stderr.strip()}")
+        last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
+        what = f"edge-vae {words[0]} failed"
+        raise EdgeVaeError(what, expected="status 0", received=last)

@@ -15,10 +15,11 @@ import numpy as np
 from edge_vae.bundle import Bundle
 from edge_vae.detector import Detector, load
 from edge_vae.footprint import Footprint, footprint
+from edge_vae.invoke import bare_invoke
 from edge_vae.latency import INVOKE, Latency, in_turns, latencies
 from edge_vae.runtime import runtime_name
 from edge_vae.stream import Stream
-from edge_vae.trial import Sample, bare_invoke, decider, golden_samples, recording, stream_decider
+from edge_vae.trial import Sample, decider, golden_samples, recording, stream_decider
 
 __all__ = ["Benchmark", "Bulk", "Machine", "document", "measure", "text"]
 

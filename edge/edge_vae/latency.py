@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INVOKE", "ROUNDS", "WARM_UP", "Call", "Latency", "in_turns", "latencies"]
+__all__ = ["INVOKE", "ROUNDS", "WARM_UP", "Call", "Latency", "in_turns", "latencies", "timed"]
 
 INVOKE = "invoke "
 """What the row of a model is called, before the name of its view."""
@@ -58,16 +58,17 @@ def in_turns(calls: Mapping[str, Call], *, calls_each: int, seconds: float) -> d
     """
     rounds = min(ROUNDS, calls_each)
     per_round = calls_each // rounds
-    timed: dict[str, list[NDArray[np.int64]]] = {name: [] for name in calls}
+    turns: dict[str, list[NDArray[np.int64]]] = {name: [] for name in calls}
     for call in calls.values():
-        _timed(call, WARM_UP, seconds / rounds)
+        timed(call, WARM_UP, seconds / rounds)
     for _, (name, call) in itertools.product(range(rounds), calls.items()):
-        timed[name].append(_timed(call, per_round, seconds / rounds))
-    return timed
+        turns[name].append(timed(call, per_round, seconds / rounds))
+    return turns
 
 
-def _timed(call: Call, calls: int, seconds: float) -> NDArray[np.int64]:
-    took, now = [], time.perf_counter_ns
+def timed(call: Call, calls: int, seconds: float) -> NDArray[np.int64]:
+    """Nanoseconds of each of at most so many calls, ended after so many seconds, but not before the first."""
+    took, now = list[int](), time.perf_counter_ns
     end = now() + int(seconds * 1e9)
     for i in range(calls):
         began = now()

@@ -1,8 +1,7 @@
-"""What `edge-vae bench` calls: a window or samples to a decision, and a model's bare invoke."""
+"""What `edge-vae bench` calls: a window to a decision, and samples to a decision as in the agent."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass
 
@@ -12,12 +11,11 @@ from numpy.typing import NDArray
 from edge_vae.bundle import Bundle, Manifest
 from edge_vae.detector import Detector
 from edge_vae.latency import Call
-from edge_vae.runtime import runtime_name
 from edge_vae.sample import FloatArray
 from edge_vae.scale import Scaler
 from edge_vae.stream import Stream
 
-__all__ = ["Sample", "bare_invoke", "decider", "golden_samples", "recording", "stream_decider"]
+__all__ = ["Sample", "decider", "golden_samples", "recording", "stream_decider"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +91,3 @@ def stream_decider(detector: Detector, samples: list[Sample]) -> Call:
         return bool(stream.push(pieces[i % count], times).score[0] > threshold)
 
     return decide
-
-
-def bare_invoke(model: bytes, *, threads: int) -> Call:
-    """The interpreter's invoke by itself, on noise."""
-    interpreter_class = importlib.import_module(f"{runtime_name()}.interpreter").Interpreter
-    interpreter = interpreter_class(model_content=model, num_threads=threads)
-    interpreter.allocate_tensors()
-    noise = np.random.default_rng(0)
-    for details in interpreter.get_input_details():
-        step, zero_point = details["quantization"]
-        real = noise.normal(size=details["shape"])
-        stored = np.clip(np.rint(real / step) + zero_point, -128, 127) if step else real
-        interpreter.set_tensor(details["index"], stored.astype(details["dtype"]))
-    return lambda _: interpreter.invoke()

@@ -2,7 +2,8 @@
 
 Every step from a window in sensor units to a decision is timed by itself, in turns within one process on one core, on
 the bundle's golden windows: scaling, what each view makes of the window, each runtime with its bare invoke, each term
-of the score, and fusing. Without a bundle the default one of six simulated channels is made first, in --models.
+of the score, and fusing. A rest is what the steps of a part do not explain. Without a bundle the default one of six
+simulated channels is made first, in --models.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from edge_vae.invoke import bare_invoke
 from edge_vae.latency import Call, in_turns
 from edge_vae.principal import PrincipalRuntime
 from edge_vae.runtime import TFLiteRuntime
+from edge_vae.sample import FloatArray
 from edge_vae.score import fuse, statistic_of
 from edge_vae.trial import Sample, decider, golden_samples, stream_decider
 from edge_vae.view import LIMIT_SIGMA, View
 from speed_peers.bundles import made
 
-WHOLE = "window to decision"
+WHOLE, SCALE, VIEWS, FUSED = "window to decision", "scale", "views, all together", "terms and fusing, all together"
 CALLS = 20_000
 
 
@@ -68,25 +70,45 @@ def profiled(bundle: Bundle, *, seconds: float) -> list[Step]:
         "the same in the stream": stream_decider(detector, samples),
     }
     calls |= dict(steps(bundle, samples[0]))
-    timed = {
-        name: [float(np.median(turn)) for turn in turns]
+    timed: dict[str, FloatArray] = {
+        name: np.array([np.median(turn) for turn in turns])
         for name, turns in in_turns(calls, calls_each=CALLS, seconds=seconds).items()
     }
-    parts = {name: np.median(np.divide(turns, timed[WHOLE])) for name, turns in timed.items()}
-    return [Step(name, round(float(np.median(timed[name])) / 1e3, 2), round(float(parts[name]), 4)) for name in timed]
+    return [_step(name, turns, timed[WHOLE]) for name, turns in with_rests(timed).items()]
+
+
+def _step(name: str, turns: FloatArray, whole: FloatArray) -> Step:
+    return Step(name, round(float(np.median(turns)) / 1e3, 2), round(float(np.median(turns / whole)), 4))
+
+
+def with_rests(timed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """The turns (turns,) of each step, and behind the steps of a part what they leave over of it.
+
+    A rest is work between the steps, and that a step by itself finds its code and numbers in the caches.
+    """
+    views = [name for name in timed if name.endswith((": target", ": runtime"))]
+    terms = [name for name in timed if name.startswith("  term ")]
+    found: dict[str, FloatArray] = {}
+    for name, turns in timed.items():
+        if name == FUSED:
+            found["  rest of the views"] = timed[VIEWS] - np.sum([timed[step] for step in views], axis=0)
+        found[name] = turns
+    found["  rest of fusing"] = timed[FUSED] - np.sum([timed[step] for step in terms], axis=0)
+    found["rest of the path"] = timed[WHOLE] - timed[SCALE] - timed[VIEWS] - timed[FUSED]
+    return found
 
 
 def steps(bundle: Bundle, sample: Sample) -> Iterator[tuple[str, Call]]:
     """Name and call of each step, given what the steps before make of this window."""
     manifest, conditions = bundle.manifest, sample.conditions
     scaled = sample.scaler(sample.values)
-    yield "scale", repeated(sample.scaler, sample.values)
+    yield SCALE, repeated(sample.scaler, sample.values)
     detector = load(bundle, path=manifest.name)
     seen = detector.see(scaled, conditions)
-    yield "views, all together", repeated(detector.see, scaled, conditions)
+    yield VIEWS, repeated(detector.see, scaled, conditions)
     for view in manifest.views:
         yield from view_steps(bundle, view, sample)
-    yield "terms and fusing, all together", repeated(fuse, manifest.score, scaled, seen)
+    yield FUSED, repeated(fuse, manifest.score, scaled, seen)
     for term in manifest.score:
         statistic = statistic_of(term, scaled, seen)
         yield f"  term {term.name}: statistic", repeated(statistic_of, term, scaled, seen)

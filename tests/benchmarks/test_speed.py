@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import profile_path
 from edge_vae.errors import EdgeVaeError
 from speed_peers import environment, figures, registry, worker
 from speed_peers.bundles import CHANNELS, LENGTH, Bundles, made
@@ -140,6 +141,18 @@ def test_the_profile_times_every_step_of_a_bundle(bundles: Bundles) -> None:
     table = ran("profile_path.py", bundles.window, "--seconds", 0.02).stdout.splitlines()
     assert table[0].split() == ["p50,", "us", "of", "the", "path"]
     assert not any("pca" in line for line in table)
+
+
+def test_a_rest_is_what_the_steps_of_a_part_leave_over() -> None:
+    timed = {
+        profile_path.WHOLE: 100.0, profile_path.SCALE: 5.0, profile_path.VIEWS: 60.0, "  window: target": 10.0,
+        "  window: runtime": 30.0, "  window: bare invoke": 20.0, profile_path.FUSED: 25.0, "  term a: statistic": 15.0,
+        "  term a: tail": 5.0,
+    }  # fmt: skip
+    found = profile_path.with_rests({name: np.array([value]) for name, value in timed.items()})
+    assert list(found).index("  rest of the views") == list(found).index(profile_path.FUSED) - 1
+    rests = {name.strip(): float(turns[0]) for name, turns in found.items() if "rest of" in name}
+    assert rests == {"rest of the views": 20.0, "rest of fusing": 5.0, "rest of the path": 10.0}
 
 
 # Figures

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ import numpy as np
 
 from edge_vae.bundle import PCA_VIEW, Bundle
 from edge_vae.detector import load
+from edge_vae.errors import EdgeVaeError
 from edge_vae.invoke import bare_invoke
 from edge_vae.latency import Call, in_turns
 from edge_vae.principal import PrincipalRuntime
@@ -28,6 +30,7 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import fuse, statistic_of
 from edge_vae.trial import Sample, decider, golden_samples, stream_decider
 from edge_vae.view import LIMIT_SIGMA, View
+from speed_peers.arguments import positive
 from speed_peers.bundles import made
 
 WHOLE, SCALE, VIEWS, FUSED = "window to decision", "scale", "views, all together", "terms and fusing, all together"
@@ -43,23 +46,29 @@ class Step:
     part: float
 
 
-def main() -> None:
+def main() -> int:
+    """Exit status: 0 done, 1 there is nothing to profile."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("bundle", nargs="?", type=Path, help="made from the simulated rig by default")
     options.add_argument("--models", type=Path, metavar="FOLDER", help="keep what is made there, for the next time")
-    options.add_argument("--seconds", type=float, default=1.0, help="time of each step [default: 1]")
+    options.add_argument("--seconds", type=positive, default=1.0, help="time of each step [default: 1]")
     options.add_argument("--json", action="store_true", help="print one JSON document")
     given = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="edge-vae-bench-") as name:
-        bundle = Bundle.read(given.bundle or made(given.models or Path(name)).default)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    steps = profiled(bundle, seconds=given.seconds)
+    try:
+        with tempfile.TemporaryDirectory(prefix="edge-vae-bench-") as name:
+            bundle = Bundle.read(given.bundle or made(given.models or Path(name)).default)
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        steps = profiled(bundle, seconds=given.seconds)
+    except (EdgeVaeError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
     if given.json:
         print(json.dumps([asdict(step) for step in steps]))
-        return
+        return 0
     print(f"{'':<34}{'p50, us':>10}{'of the path':>13}")
     for step in steps:
         print(f"{step.name:<34}{step.p50_us:>10.1f}{step.part:>13.1%}")
+    return 0
 
 
 def profiled(bundle: Bundle, *, seconds: float) -> list[Step]:
@@ -69,7 +78,7 @@ def profiled(bundle: Bundle, *, seconds: float) -> list[Step]:
         WHOLE: decider(detector, samples),
         "the same in the stream": stream_decider(detector, samples),
     }
-    calls |= dict(steps(bundle, samples[0]))
+    calls |= dict(steps_of(bundle, samples[0]))
     timed: dict[str, FloatArray] = {
         name: np.array([np.median(turn) for turn in turns])
         for name, turns in in_turns(calls, calls_each=CALLS, seconds=seconds).items()
@@ -98,7 +107,7 @@ def with_rests(timed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     return found
 
 
-def steps(bundle: Bundle, sample: Sample) -> Iterator[tuple[str, Call]]:
+def steps_of(bundle: Bundle, sample: Sample) -> Iterator[tuple[str, Call]]:
     """Name and call of each step, given what the steps before make of this window."""
     manifest, conditions = bundle.manifest, sample.conditions
     scaled = sample.scaler(sample.values)
@@ -137,4 +146,4 @@ def repeated(function: Callable[..., object], *given: object) -> Call:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 
 from edge_vae.errors import EdgeVaeError
+from speed_peers.arguments import at_least_one, positive
 from speed_peers.bundles import made
 from speed_peers.ceiling import Ceiling, best, ceilings
 from speed_peers.figures import Row, Wish, rows, wishes
@@ -63,7 +64,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
-    except EdgeVaeError as error:
+    except (EdgeVaeError, OSError) as error:
         say(str(error))
         return 1
     print(json.dumps(document(report), indent=1) if given.json else text(report))
@@ -77,32 +78,14 @@ def parser() -> argparse.ArgumentParser:
         "--only", nargs="*", choices=names(), default=names(), metavar="NAME",
         help=f"peers to measure beside ours: {', '.join(names())} [default: all]",
     )  # fmt: skip
-    found.add_argument("--turns", type=_at_least_one, default=5, help="turns that ratios are medians over [default: 5]")
-    found.add_argument("--seconds", type=_positive, default=0.5, help="of each call in a turn [default: 0.5]")
+    found.add_argument("--turns", type=at_least_one, default=5, help="turns that ratios are medians over [default: 5]")
+    found.add_argument("--seconds", type=positive, default=0.5, help="of each call in a turn [default: 0.5]")
     found.add_argument(
         "--models", type=Path, metavar="FOLDER", help="keep the bundles and models there [default: made anew]"
     )
     found.add_argument("--here", action="store_true", help="make no environment; measure what is installed in this one")
     found.add_argument("--json", action="store_true", help="print one JSON document")
     return found
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"expected a whole number of at least 1, received {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        msg = f"expected a number of seconds above 0, received {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return number
 
 
 def say(line: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_vae.errors import EdgeVaeError
 from speed_peers.environment import installed_mib, python_of
 from speed_peers.figures import PATH, Times, agreement
+from speed_peers.models import up_to_date
 from speed_peers.process import ROOT, PeerProcess, environment_variables
 from speed_peers.registry import EXPORT, Environment, Peer
 
@@ -66,7 +67,8 @@ class Measuring:
     def _started(self, peer: Peer) -> tuple[PeerProcess, dict[str, float]]:
         if len(self._cores) < peer.cores:
             raise EdgeVaeError("no second core", expected=f"{peer.cores} cores", received=str(len(self._cores)))
-        if peer.exports and not all((self._folder / name).exists() for name in ONNX_FILES):
+        onnx = [self._folder / name for name in ONNX_FILES]
+        if peer.exports and not up_to_date(onnx, self._folder / "numbers.npz"):
             self._export()
         python = self._python(peer.environment)
         task = {

@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from edge_vae.bundle import Bundle
 from edge_vae.errors import EdgeVaeError
 from speed_peers.bundles import Bundles
 
-__all__ = ["BATCH", "WINDOWS", "Macs", "exported"]
+__all__ = ["BATCH", "WINDOWS", "Macs", "exported", "up_to_date"]
 
 WINDOWS = 1024
 """A whole number of passes of `speed_peers.worker`."""
@@ -40,7 +41,7 @@ def exported(bundles: Bundles) -> Macs:
         EdgeVaeError: TensorFlow cannot write a form of the model.
     """
     folder = bundles.folder
-    if not all((folder / name).exists() for name in _FILES):
+    if not up_to_date([folder / name for name in _FILES], bundles.default):
         # In a process of its own, because TensorFlow's converter prints from C++.
         command = [sys.executable, "-m", "speed_peers.models", str(folder)]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -48,6 +49,11 @@ def exported(bundles: Bundles) -> Macs:
             last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
             raise EdgeVaeError("the models of the peers cannot be made", expected="status 0", received=last)
     return msgspec.json.decode((folder / "macs.json").read_bytes(), type=Macs)
+
+
+def up_to_date(files: Sequence[Path], source: Path) -> bool:
+    """Whether all files are there and none is older than what it was made of."""
+    return all(file.exists() and file.stat().st_mtime >= source.stat().st_mtime for file in files)
 
 
 def _export(bundles: Bundles) -> None:

@@ -23,7 +23,7 @@ from speed_peers.ceiling import best, ceilings
 from speed_peers.environment import installed_mib, python_of
 from speed_peers.figures import PATH, Times, agreement, ratio, rows, wishes
 from speed_peers.loaded import Files, Loaded, statistic
-from speed_peers.models import WINDOWS, exported
+from speed_peers.models import WINDOWS, exported, up_to_date
 from speed_peers.process import PeerProcess
 from speed_peers.table import row_lines, wish_lines
 
@@ -128,6 +128,35 @@ def test_wrong_options_are_told_with_status_2(option: str, value: str) -> None:
     assert run.returncode == 2
     assert option in run.stderr.splitlines()[-1]
     assert run.stdout == ""
+
+
+@pytest.mark.parametrize("script", ["speed.py", "profile_path.py"])
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(script: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = ran(script, "--models", tmp_path / "file" / "models")
+    assert run.returncode == 1
+    assert str(tmp_path / "file") in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
+
+
+def test_a_file_that_is_no_bundle_has_no_profile(tmp_path: Path) -> None:
+    (tmp_path / "no.evb").write_bytes(b"nothing")
+    run = ran("profile_path.py", tmp_path / "no.evb")
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"{tmp_path / 'no.evb'}: not a whole bundle")
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_what_is_older_than_its_source_is_made_again(tmp_path: Path) -> None:
+    source, made_of_it = tmp_path / "source", tmp_path / "made"
+    for file, seconds in ((source, 100), (made_of_it, 200)):
+        file.write_text("")
+        os.utime(file, (seconds, seconds))
+    assert up_to_date([made_of_it], source)
+    assert not up_to_date([made_of_it, tmp_path / "missing"], source)
+    os.utime(source, (300, 300))
+    assert not up_to_date([made_of_it], source)
 
 
 @pytest.mark.keras

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -96,6 +97,16 @@ def test_a_bundle_without_a_model_has_no_invoke_to_compare_with(tmp_path: Path) 
     assert [row.per_invoke for row in found.latencies] == [None, None]
     assert [row.calls for row in found.latencies] == [3, 3]
     assert (found.bulk.rows, found.bulk.windows) == (6, 3)
+
+
+LOADS = Modes(("load",), ((1.0,), (5.0,)), ((0.0,), (9.0,)), ((1.0,), (2.0,)))
+
+
+@pytest.mark.parametrize("changes", [{"baseline": 50}, {"modes": LOADS}], ids=["baseline", "modes"])
+def test_every_window_is_scored_with_a_baseline_and_with_modes(changes: dict[str, Any], tmp_path: Path) -> None:
+    found = bench.measure(write_plain_bundle(tmp_path / "plain.evb", **changes), windows=5, seconds=0.1)
+    assert [row.calls for row in found.latencies] == [5, 5]
+    assert (found.bulk.rows, found.bulk.windows) == (8, 5)
 
 
 def test_people_read_every_row_and_what_the_numbers_include(measured: bench.Benchmark) -> None:

@@ -20,7 +20,9 @@ from typing import Any
 from edge_vae.footprint import memory_mib
 
 WARM_UP_CALLS = 20
-PASS = 256
+REST_S = 0.005
+"""Before each pass: on a busy machine a process that just slept is left alone for some milliseconds."""
+PASS = 128
 """Windows of a pass in bulk, and those whose scores are told, to be compared with those of other peers."""
 
 
@@ -72,9 +74,10 @@ def turn(loaded: Any, files: Any, *, seconds: float, calls: int) -> dict[str, An
 
 
 def rate(bulk: Callable[[Any], Any], windows: Any, seconds: float) -> float:
-    """Windows a second of the fastest pass: whatever else runs on the core makes passes slower, never faster."""
+    """Windows a second of the fastest pass: whatever else runs on the core makes one slower, never faster."""
     took_s, ends_s, at = list[float](), time.perf_counter() + seconds, 0
     while not took_s or time.perf_counter() < ends_s:
+        time.sleep(REST_S)
         began_s = time.perf_counter()
         bulk(windows[at : at + PASS])
         took_s.append(time.perf_counter() - began_s)

@@ -1,9 +1,9 @@
 """Where the time of one window goes: `python benchmarks/profile_path.py [BUNDLE] [--seconds S] [--json]`.
 
 Every step from a window in sensor units to a decision is timed by itself, in turns within one process on one core, on
-the bundle's golden windows: scaling, what each view makes of the window, each runtime with its bare invoke, each term
-of the score, and fusing. A rest is what the steps of a part do not explain. Without a bundle the default one of six
-simulated channels is made first, in --models.
+the golden windows of a bundle of separate models (`edge-vae convert --io int8`): scaling, what each view makes of the
+window, each runtime with its bare invoke, each term of the score, and fusing. A rest is what the steps of a part do not
+explain. Without a bundle that of the default score of six simulated channels is made first, in --models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from edge_vae.bundle import PCA_VIEW, Bundle
 from edge_vae.detector import load
-from edge_vae.errors import EdgeVaeError
+from edge_vae.errors import BundleError, EdgeVaeError
 from edge_vae.invoke import bare_invoke
 from edge_vae.latency import Call, in_turns
 from edge_vae.principal import PrincipalRuntime
@@ -56,7 +56,7 @@ def main() -> int:
     given = options.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="edge-vae-bench-") as name:
-            bundle = Bundle.read(given.bundle or made(given.models or Path(name)).default)
+            bundle = _steps_apart(given.bundle or _default(given.models or Path(name)))
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         steps = profiled(bundle, seconds=given.seconds)
     except (EdgeVaeError, OSError) as error:
@@ -69,6 +69,24 @@ def main() -> int:
     for step in steps:
         print(f"{step.name:<34}{step.p50_us:>10.1f}{step.part:>13.1%}")
     return 0
+
+
+def _default(folder: Path) -> Path:
+    bundles = made(folder)
+    return bundles.parts(bundles.default)
+
+
+def _steps_apart(file: Path) -> Bundle:
+    bundle = Bundle.read(file)
+    if bundle.manifest.graph:
+        what = f"{file}: one graph, whose steps cannot be timed"
+        raise BundleError(
+            what,
+            expected="a bundle of separate models",
+            received="the graph",
+            action="Convert with --io int8; edge-vae bench times the graph as a whole.",
+        )
+    return bundle
 
 
 def profiled(bundle: Bundle, *, seconds: float) -> list[Step]:

@@ -1,4 +1,4 @@
-"""The two bundles whose speed is measured, made by our own commands from a simulated rig with six channels."""
+"""The bundles whose speed is measured, made by our own commands from a simulated rig with six channels."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ class Bundles:
         """The VAE on the window alone."""
         return self.folder / "window.evb"
 
+    def parts(self, bundle: Path) -> Path:
+        """The same bundle with separate models in place of one graph."""
+        return bundle.with_name(f"{bundle.stem}-parts.evb")
+
     def raw_windows(self, count: int) -> FloatArray:
         """Windows (windows, length, channels) in sensor units of the first healthy recording, again from its start."""
         table = pd.read_csv(self.folder / "rig" / "healthy" / "run-1.csv", usecols=list(CHANNELS))
@@ -54,7 +58,7 @@ def made(folder: Path) -> Bundles:
         EdgeVaeError: One of our commands failed.
     """
     bundles = Bundles(folder)
-    if bundles.default.exists() and bundles.window.exists():
+    if all(path.exists() for path in (bundles.parts(bundles.default), bundles.parts(bundles.window))):
         return bundles
     folder.mkdir(parents=True, exist_ok=True)
     rig, window_only = folder / "rig", folder / "window.toml"
@@ -65,6 +69,7 @@ def made(folder: Path) -> Bundles:
         shape = ["--window", LENGTH, "--stride", STRIDE, "--channels", ",".join(CHANNELS), "--epochs", EPOCHS]
         _command("train", rig / "healthy", *shape, *options, "-o", run)
         _command("convert", run, "-o", bundle)
+        _command("convert", run, "--io", "int8", "-o", bundles.parts(bundle))
     return bundles
 
 

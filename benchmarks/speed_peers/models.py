@@ -62,7 +62,7 @@ def _export(bundles: Bundles) -> None:
     quiet_tensorflow()
     from edge_vae_train.run_folder import Run
 
-    folder, bundle = bundles.folder, Bundle.read(bundles.window)
+    folder, bundle = bundles.folder, Bundle.read(bundles.parts(bundles.window))
     run = Run.read(folder / bundles.window.stem)
     graph, windows = run.graph("window"), bundles.raw_windows(WINDOWS)
     np.save(folder / "windows.npy", windows)
@@ -73,7 +73,7 @@ def _export(bundles: Bundles) -> None:
     clip = bundle.manifest.clip
     scaled = np.clip(bundle.manifest.scaler(windows), -clip, clip).astype(np.float32)
     (folder / "int8-batch.tflite").write_bytes(_in_batches(graph, scaled))
-    models = Bundle.read(bundles.default).models
+    models = Bundle.read(bundles.parts(bundles.default)).models
     counted = {view: sum(_macs(model)) for view, model in models.items()}
     (folder / "macs.json").write_text(json.dumps(counted))
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_vae.bundle import Bundle
-from edge_vae.detector import Detector, load
+from edge_vae.detector import Explainer, load
 from edge_vae.footprint import Footprint, footprint
 from edge_vae.invoke import bare_invoke
 from edge_vae.latency import INVOKE, Latency, in_turns, latencies
@@ -111,7 +111,7 @@ def document(benchmark: Benchmark) -> dict[str, Any]:
     return asdict(benchmark)
 
 
-def _bulk(detector: Detector, samples: list[Sample], *, windows: int, seconds: float) -> Bulk:
+def _bulk(detector: Explainer, samples: list[Sample], *, windows: int, seconds: float) -> Bulk:
     shape = detector.manifest.window
     rows = max(shape.length, min(PIECE_ROWS, shape.length + shape.stride * (windows - 1)))
     values, times = recording(detector.manifest, samples, rows=rows), np.full(rows, np.nan)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.bundle import Bundle, Manifest
-from edge_vae.detector import Detector
+from edge_vae.detector import Explainer
 from edge_vae.latency import Call
 from edge_vae.sample import FloatArray
 from edge_vae.scale import Scaler
@@ -53,7 +53,7 @@ def _mode(manifest: Manifest, condition: NDArray[np.float32]) -> tuple[Scaler, t
     return modes.scaler(number), modes.values[number]
 
 
-def decider(detector: Detector, samples: list[Sample]) -> Call:
+def decider(detector: Explainer, samples: list[Sample]) -> Call:
     """A window in sensor units to a decision: scaled, seen by every model, scored, held against the threshold."""
     threshold, count = detector.manifest.threshold.value, len(samples)
 
@@ -77,7 +77,7 @@ def recording(manifest: Manifest, samples: list[Sample], *, rows: int) -> FloatA
     return np.asarray(whole[np.arange(rows) % len(whole)].reshape(rows, len(manifest.source_columns)))
 
 
-def stream_decider(detector: Detector, samples: list[Sample]) -> Call:
+def stream_decider(detector: Explainer, samples: list[Sample]) -> Call:
     """As many samples as lie between two windows to a decision, as in the agent."""
     manifest = detector.manifest
     length, stride, threshold = manifest.window.length, manifest.window.stride, manifest.threshold.value

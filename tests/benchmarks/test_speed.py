@@ -161,13 +161,13 @@ def test_what_is_older_than_its_source_is_made_again(tmp_path: Path) -> None:
 
 @pytest.mark.keras
 def test_the_profile_times_every_step_of_a_bundle(bundles: Bundles) -> None:
-    run = ran("profile_path.py", bundles.default, "--seconds", 0.02, "--json")
+    run = ran("profile_path.py", bundles.parts(bundles.default), "--seconds", 0.02, "--json")
     assert run.returncode == 0, run.stderr
     steps = {step["name"].strip(): step for step in json.loads(run.stdout)}
     assert steps["window to decision"]["part"] == 1.0
     for name in ("scale", "window: bare invoke", "features: target", "pca: runtime", "term window.max: statistic"):
         assert 0 < steps[name]["part"] < 1
-    table = ran("profile_path.py", bundles.window, "--seconds", 0.02).stdout.splitlines()
+    table = ran("profile_path.py", bundles.parts(bundles.window), "--seconds", 0.02).stdout.splitlines()
     assert table[0].split() == ["p50,", "us", "of", "the", "path"]
     assert not any("pca" in line for line in table)
 

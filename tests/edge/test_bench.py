@@ -21,13 +21,13 @@ from plain_bundle import write_plain_bundle
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_path: Path) -> Bundle:
-    return Bundle.read(bundle_path)
+def bundle(parts_path: Path) -> Bundle:
+    return Bundle.read(parts_path)
 
 
 @pytest.fixture(scope="module")
-def measured(bundle_path: Path) -> bench.Benchmark:
-    return bench.measure(bundle_path, windows=20, seconds=0.2)
+def measured(parts_path: Path) -> bench.Benchmark:
+    return bench.measure(parts_path, windows=20, seconds=0.2)
 
 
 def test_every_call_and_every_model_has_a_row(measured: bench.Benchmark, bundle: Bundle) -> None:

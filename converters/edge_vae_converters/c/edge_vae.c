@@ -50,6 +50,7 @@ static float load(const void *tensor, int32_t at, const edge_vae_tensor *how) {
   return (float)(((const int8_t *)tensor)[at] - how->zero_point) * how->step;
 }
 
+#if EDGE_VAE_FEATURE_ROWS > 0 || EDGE_VAE_BASELINE > 0
 static double mean_of(const float *first, int32_t count, int32_t stride) {
   double sum = 0.0;
   int32_t i;
@@ -58,6 +59,7 @@ static double mean_of(const float *first, int32_t count, int32_t stride) {
   }
   return sum / count;
 }
+#endif
 
 /* Features --------------------------------------------------------------------------------------------------------- */
 

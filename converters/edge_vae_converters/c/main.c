@@ -48,7 +48,7 @@ static int invoke(void *context) {
 
 int main(void) {
   static edge_vae machine;
-  edge_vae_runner runners[EDGE_VAE_GOLDEN_MODELS];
+  static edge_vae_runner runners[EDGE_VAE_GOLDEN_MODELS];
   float scores[EDGE_VAE_GOLDEN];
   int32_t i;
   int differing;

@@ -37,8 +37,8 @@ bench: .venv/.ready-to-develop ## every benchmark, one table each
 # What tests run that pip cannot install. sbin is where Debian keeps the broker, and not on every user's PATH.
 programs:
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin"; missing=; \
-	for pair in mosquitto:mosquitto mosquitto_sub:mosquitto-clients systemd-analyze:systemd; do \
-	  command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	for pair in mosquitto:mosquitto mosquitto_sub:mosquitto-clients systemd-analyze:systemd gcc:gcc,libc6-dev; do \
+	  command -v "$${pair%%:*}" >/dev/null || missing="$$missing $$(echo "$${pair#*:}" | tr , ' ')"; done; \
 	test -n "$$missing" || exit 0; \
 	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 	  echo "Installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \
@@ -63,8 +63,9 @@ $(BIN)/python:
 	@$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
 	@touch $@ .venv/.ready-to-run
 
-# A gateway has one of two TFLite runtimes, and neither of them can be tested beside TensorFlow.
-runtimes: .venv-device/.ready .venv-tflite/.ready
+# A gateway has one of two TFLite runtimes, and neither of them can be tested beside TensorFlow. The third runs the
+# kernels of a microcontroller.
+runtimes: .venv-device/.ready .venv-tflite/.ready .venv-tflm/.ready
 
 .venv/wheel/.built: $(SOURCES) .venv/.ready-to-develop
 	@rm -rf $(@D)
@@ -94,4 +95,13 @@ runtimes: .venv-device/.ready .venv-tflite/.ready
 .arm64/.ready: tests/arm64/make_root.sh pyproject.toml | .venv/.ready-to-develop
 	@echo "Unpacking an arm64 Python and an emulator into .arm64; takes a minute, once"
 	@sh tests/arm64/make_root.sh $(abspath $(BIN)/python) .arm64
+	@touch $@
+
+# The kernels that microcontrollers run, on this machine; wheels are for x86-64 and Python 3.10 to 3.13, and elsewhere the
+# tests say so. The arena that is computed was measured with this version.
+.venv-tflm/.ready: | $(BIN)/python
+	@test -x .venv-tflm/bin/python || $(BIN)/python -m venv .venv-tflm
+	@if .venv-tflm/bin/python -c 'import platform, sys; sys.exit(sys.version_info >= (3, 14) or platform.machine() != "x86_64")'; then \
+	  echo "Installing TensorFlow Lite Micro into .venv-tflm" && \
+	  .venv-tflm/bin/python $(PIP_INSTALL) 'tflite-micro==0.dev20261023182759'; fi
 	@touch $@

@@ -189,7 +189,7 @@ STATUS = {"unusable": "2", "learning": "1", "waiting": "0", "scored": "3"}
 
 
 def machine_data(count: int, *, seed: int) -> NDArray[np.float32]:
-    """Rows of readings and mode values: quiet and loud, in modes that come and go, one of them unknown, some missing."""
+    """Rows of readings and mode values: quiet and loud, in modes that come and go, one of them unknown; gaps."""
     generator = np.random.default_rng(seed)
     pieces = [(1.0, 0.1), (2.0, 0.7), (3.0, 0.1), (2.0, 0.7), (2.0, 0.1), (1.0, 0.1)]
     modes = np.repeat(np.array(pieces), -(-count // len(pieces)), axis=0)[:count]

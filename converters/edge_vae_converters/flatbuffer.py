@@ -78,6 +78,11 @@ class Graph:
         return max(range(len(self.inputs)), key=lambda i: len(self.tensors[self.inputs[i]].shape))
 
     @property
+    def is_int8(self) -> bool:
+        """Whether inputs and outputs are int8; else they are float."""
+        return self.tensors[self.inputs[self.window]].kind == "INT8"
+
+    @property
     def condition(self) -> int | None:
         """Which input is the operating mode; None without one."""
         return 1 - self.window if len(self.inputs) > 1 else None

@@ -61,6 +61,8 @@ typedef struct {
   float baseline[EDGE_VAE_BASELINE_CELLS];
 } edge_vae;
 
+extern const char *const edge_vae_channels[]; /* names, in the order of a sample's readings */
+
 /* Starts the first session. `runners` has EDGE_VAE_MODELS entries, in the order of EDGE_VAE_MODEL_..., and must live as
  * long as `machine`. */
 void edge_vae_init(edge_vae *machine, const edge_vae_runner *runners);

@@ -11,6 +11,7 @@
 
 #include <new>
 
+#include "edge_vae_flatbuffers.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 #include "tensorflow/lite/schema/schema_generated.h"

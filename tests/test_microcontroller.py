@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_vae.bundle import PCA_VIEW, Bundle
-from edge_vae.detector import GOLDEN_TOLERANCE, Detector
-from edge_vae.principal import PrincipalRuntime
+from edge_vae.bundle import Bundle
+from edge_vae.detector import GOLDEN_TOLERANCE
 from edge_vae.runtime import Runtime, TFLiteRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import Term, fit_terms, fuse
@@ -28,20 +27,28 @@ from edge_vae_train.fit import fit
 from edge_vae_train.models import Architecture, VariationalAutoencoder, build, scoring_graph
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
-from tflm import MicroRuntime, allocated_bytes, interpreter, refused
+from microcontroller import PYTHON, MicroRuntime, allocated_bytes, detectors, refused, scores, table
 
 pytestmark = pytest.mark.keras
 
 MOST_STEPS = 5
 """Steps of 255 by which an output may differ between int8 kernels (measured on SKAB: at most 5)."""
 USUAL_TOLERANCE, HIGH_TOLERANCE, WORST_TOLERANCE = 0.005, 0.01, GOLDEN_TOLERANCE
-"""Part of a normal score, or of the threshold where that is larger, by which kernels may differ: half of the windows and
-the mean of all scores; nine windows in ten; all of them. A single step of a latent unit can move an error by a tenth
-where it is small (docs/decisions/0020)."""
+"""Part of a normal score, or of the threshold where that is larger, by which kernels may differ: half of the windows
+and the mean of all scores; nine windows in ten; all of them. A single step of a latent unit can move an error by a
+tenth where it is small (docs/decisions/0020)."""
 NEAR_THRESHOLD = 0.01
 CLIP, LENGTH, CHANNELS = 8.0, 32, 7
 FAMILIES = ("conv", "dense", "tcn")
 NO_MODES = np.zeros((40, 0), np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels() -> None:
+    """Every test here needs the environment that `make runtimes` makes."""
+    if sys.version_info >= (3, 14) or platform.machine() != "x86_64":
+        pytest.skip("tflite-micro has wheels for Python 3.10 to 3.13 on x86-64 alone")
+    assert PYTHON.exists(), f"expected {PYTHON}, received none. Make it with: make runtimes"
 
 
 @pytest.fixture(scope="module")
@@ -135,19 +142,19 @@ def expect_same(
 
 def test_default_bundle_decides_alike(bundle_path: Path, normal: WindowSet, stress: WindowSet, tmp_path: Path) -> None:
     bundle = Bundle.read(bundle_path)
-    models = {view.name: view.model for view in bundle.manifest.views if view.model}
-    assert {model.precision for model in models.values()} == {"int8"}
-
-    def score(runtimes: Mapping[str, Runtime], windows: WindowSet) -> FloatArray:
-        detector = Detector(bundle.manifest, {**runtimes, PCA_VIEW: PrincipalRuntime(bundle.reference)})
-        return detector(windows.windows.astype(np.float64), windows.conditions)[0].score
-
-    lite = {name: TFLiteRuntime(bundle.models[name], outputs=model.outputs) for name, model in models.items()}
-    micro = {name: MicroRuntime(bundle.models[name], model.outputs, tmp_path) for name, model in models.items()}
+    assert {view.model.precision for view in bundle.manifest.views if view.model} == {"int8"}
+    lite, micro = detectors(bundle, tmp_path)
     expect_same(
-        score(lite, normal), score(micro, normal), score(lite, stress), score(micro, stress),
+        scores(lite, normal), scores(micro, normal), scores(lite, stress), scores(micro, stress),
         bundle.manifest.threshold.value,
     )  # fmt: skip
+
+
+def test_benchmark_tells_what_these_tests_demand(bundle_path: Path, trained: Run, tmp_path: Path) -> None:
+    figures = dict(table(Bundle.read(bundle_path), trained, tmp_path))
+    assert 0 < int(figures["window reconstruction: steps of 255 that differ at most"]) <= MOST_STEPS
+    assert figures["the same, farther than 1 % from the threshold"] == "0"
+    assert figures["window: arena, computed"] == f"{arena_bytes(Bundle.read(bundle_path).models['window'])} bytes"
 
 
 # The arena
@@ -194,7 +201,7 @@ def test_computed_arena_is_enough_and_hardly_more(size: Size, tmp_path: Path) ->
     real = {graph.window: windows[:1]} | ({} if graph.condition is None else {graph.condition: modes[:1]})
     given: dict[int, NDArray[np.float32]] = {i: graph.tensors[graph.inputs[i]].stored(one) for i, one in real.items()}
     computed = arena_bytes(converted.model)
-    assert allocated_bytes(converted.model, given, tmp_path) <= computed
+    assert allocated_bytes(converted.model, tmp_path) <= computed
     assert refused(converted.model, given, tmp_path, arena=int(0.92 * computed))
     assert not refused(converted.model, given, tmp_path, arena=computed)
 
@@ -228,7 +235,6 @@ def test_wheel_brings_the_files_in_c() -> None:
 
 def test_interpreter_of_these_tests_lacks_tile(tmp_path: Path) -> None:
     """What the list of operators is for: a model with one outside is refused by the real interpreter too."""
-    interpreter()
     window = keras.layers.Input((4, 2), name="window")
     twice = keras.Model(window, {"reconstruction": keras.layers.UpSampling1D(2)(window)})
     windows = np.random.default_rng(0).normal(size=(40, 4, 2)).astype(np.float32)

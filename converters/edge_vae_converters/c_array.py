@@ -25,8 +25,8 @@ __all__ = ["MOST_DELAY", "c_array"]
 MOST_DELAY = 32
 """Windows that the alarm in C remembers: bits of a word."""
 
-_STATE_WORDS = 8
-"""32-bit words of a machine's state beside its arrays."""
+_STATE_BYTES, _DOUBLE = 28, 8
+"""Of a machine's state beside its arrays, where pointers have 32 bits; and what all of it is aligned to."""
 
 _README = """\
 A model of edge-vae for a microcontroller, in C99.
@@ -134,7 +134,8 @@ def _readme(bundle: Bundle, graphs: Mapping[str, Graph], table_bytes: int) -> by
     cells = size["LENGTH"] * size["CHANNELS"] + size["FEATURE_CELLS"] + size["WORK_CELLS"] + size["BASELINE_CELLS"]
     rows = [("flash: numbers", table_bytes)]
     rows += [(f"flash: model {name}", len(model)) for name, model in bundle.models.items()]
-    rows += [("RAM: state of each machine", 4 * (cells + _STATE_WORDS) + 16 * size["CHANNELS"])]
+    state = _STATE_BYTES + 4 * cells + 2 * _DOUBLE * size["CHANNELS"]
+    rows += [("RAM: state of each machine", -(-state // _DOUBLE) * _DOUBLE)]
     for name, model in bundle.models.items():
         rows += [(f"RAM: arena {name}, TensorFlow Lite Micro's own kernels", arena_bytes(model))]
         rows += [(f"RAM: arena {name}, kernels of CMSIS-NN on top", scratch_bytes(model))]

@@ -1,7 +1,7 @@
 /* Samples of one machine to scores, decisions and alarms, as edge-vae computes them on a gateway.
  *
  * C99; needs math.h and string.h, no heap, no threads, no I/O. One `edge_vae` is the state of one machine and all the
- * RAM that is used beside the stack (below 1 KB and 16 bytes a channel) and the arenas of the models. Two machines are
+ * RAM that is used beside the stack (below 1 KB with 16 channels) and the arenas of the models. Two machines are
  * two of them.
  *
  * The models run in whatever runs TensorFlow Lite models: their tensors and a function that invokes them are handed to

@@ -198,7 +198,11 @@ def table(bundle: Bundle, run: Run, folder: Path) -> list[tuple[str, str]]:
 def _from_rig(folder: Path) -> tuple[Path, Path]:
     """A bundle and its run."""
     rig, run, bundle = folder / "rig", folder / "run", folder / "rig.evb"
-    for words in (["simulate", "-o", rig], ["train", rig / "healthy", "-o", run], ["convert", run, "-o", bundle]):
+    for words in (
+        ["simulate", "-o", rig, "--healthy", 3, "--minutes", 4, "--rate", 10],
+        ["train", rig / "healthy", "--window", 32, "--stride", 4, "--epochs", 12, "-o", run],
+        ["convert", run, "-o", bundle],
+    ):
         subprocess.run([*EDGE_VAE, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
     return bundle, run
 

@@ -101,7 +101,7 @@ def _view(name: str) -> View:
     centre = np.concatenate([found.mean(axis=0) + 0.1 * mode for mode in range(modes)])
     scale = np.concatenate([found.std(axis=0) + 0.1 * mode for mode in range(modes)])
     variance = np.random.default_rng(1).uniform(0.2, 2.0, (FEATURES, CHANNELS))
-    conditions = to_rows(MODES.conditions.astype(np.float64))
+    conditions = to_rows(MODES.conditions[::-1].astype(np.float64))  # a view may have its modes in another order
     return View("features", "features", to_rows(centre), to_rows(scale), to_rows(variance), 0, conditions, None)
 
 

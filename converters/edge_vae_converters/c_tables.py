@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_vae.bundle import PCA_VIEW, Bundle, Manifest
+from edge_vae.sample import FloatArray
 from edge_vae.score import Term, view_of
-from edge_vae.view import OUTPUTS, View
+from edge_vae.view import OUTPUTS, Rows, View
 from edge_vae_converters.c_source import Definitions, number, text
 from edge_vae_converters.flatbuffer import Graph
 
@@ -26,8 +27,7 @@ def tables(bundle: Bundle, graphs: Mapping[str, Graph]) -> Definitions:
         components = bundle.reference["lag_components"].astype(np.float16)
         c.array("float", "edge_vae_lag_mean", bundle.reference["lag_mean"])
         c.array("uint16_t", "edge_vae_lag_components", components.view(np.uint16))
-    models = list(graphs)
-    views = [_view(c, view, graphs, models) for view in manifest.views]
+    views = [_view(c, manifest, view, graphs) for view in manifest.views]
     no_view = "  {EDGE_VAE_OF_WINDOW, 0, -1, 0, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0, 1},"
     c.add("const edge_vae_view edge_vae_views[] = {", *(views or [no_view]), "};", "")
     terms = [_term(c, i, term, [view.name for view in manifest.views]) for i, term in enumerate(manifest.score)]
@@ -53,20 +53,33 @@ def _waves(c: Definitions, manifest: Manifest) -> None:
     c.array("float", "edge_vae_sine", np.sin(turn))
 
 
-def _view(c: Definitions, view: View, graphs: Mapping[str, Graph], models: list[str]) -> str:
+def _view(c: Definitions, manifest: Manifest, view: View, graphs: Mapping[str, Graph]) -> str:
     """Define the tables of a view; its row in the table of views."""
     kind = "EDGE_VAE_OF_FEATURES" if view.input == "features" else "EDGE_VAE_OF_WINDOW"
     kind = "EDGE_VAE_OF_LAG_VECTORS" if view.lag else kind
+    centre, scale = (_by_mode(table, view, manifest) for table in (view.centre, view.scale))
     tables = [
-        c.array("float", f"{view.name}_{name}", rows, qualifier="static const ") if rows else "0"
-        for name, rows in (("centre", view.centre), ("scale", view.scale), ("variance", view.variance))
+        c.array("float", f"{view.name}_{name}", rows, qualifier="static const ") if len(rows) else "0"
+        for name, rows in (("centre", centre), ("scale", scale), ("variance", np.array(view.variance)))
     ]
     graph = graphs.get(view.name)
     tensors = _quantized(view, graph) if graph else ["{0, 0}"] * 5
-    model = models.index(view.name) if graph else -1
+    model = list(graphs).index(view.name) if graph else -1
     steps = f"EDGE_VAE_{'FEATURE_ROWS' if view.input == 'features' else 'LENGTH'}"
     fields = [kind, steps, str(model), str(latent_units(view, graphs)), *tensors, *tables, str(len(view.variance))]
     return f"  {{{', '.join(fields)}}},"
+
+
+def _by_mode(table: Rows, view: View, manifest: Manifest) -> FloatArray:
+    """The rows (modes, steps, channels) of a view's table, in the order of the manifest's modes."""
+    if not table:
+        return np.empty(0)
+    own = np.array(table).reshape(max(1, len(view.conditions)), -1, len(manifest.channels))
+    if manifest.modes is None:
+        return own
+    known = manifest.modes.conditions
+    which = (known @ np.array(view.conditions).T).argmax(axis=1) if view.conditions else np.zeros(len(known), np.intp)
+    return np.asarray(own[which])
 
 
 def _quantized(view: View, graph: Graph) -> list[str]:

@@ -154,7 +154,7 @@ static int look(edge_vae *machine, const edge_vae_view *view) {
   return view->model < 0 ? 0 : invoke(machine, view);
 }
 
-/* Statistics: each returns its value, and writes the channels' parts in it ------------------------------------------ */
+/* Statistics: each returns its value, and writes the channels' parts in it ----------------------------------------- */
 
 static double mean_part(const double *parts) {
   double sum = 0.0;

@@ -18,8 +18,8 @@
 extern "C" {
 #endif
 
-/* A model that can be invoked. Its tensors are int8_t or float, as its EDGE_VAE_..._IS_INT8 says. All models may use one
- * and the same memory: a model's outputs are read before the next model's inputs are written. */
+/* A model that can be invoked. Its tensors are int8_t or float, as its EDGE_VAE_..._IS_INT8 says. All models may use
+ * one and the same memory: a model's outputs are read before the next model's inputs are written. */
 typedef struct {
   void *window;                       /* input: the window or its features */
   void *condition;                    /* input: the operating mode; NULL without modes */

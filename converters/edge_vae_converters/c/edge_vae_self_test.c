@@ -33,7 +33,8 @@ static int score_differs(int32_t window, const edge_vae_result *result, double t
   int differs = !(fabs((double)result->score - expected) <= limit);
   int32_t i;
   for (i = 0; i < EDGE_VAE_CHANNELS; i++) {
-    differs |= !(fabs((double)result->share[i] - (double)edge_vae_golden_shares[window * EDGE_VAE_CHANNELS + i]) <= tolerance);
+    const double share = (double)edge_vae_golden_shares[window * EDGE_VAE_CHANNELS + i];
+    differs |= !(fabs((double)result->share[i] - share) <= tolerance);
   }
   return differs;
 }
@@ -46,7 +47,8 @@ static int baseline_differs(edge_vae *machine) {
   edge_vae_start_session(machine);
   for (i = 0; i < EDGE_VAE_BASELINE; i++) {
     const int32_t row = i % (EDGE_VAE_GOLDEN * EDGE_VAE_LENGTH);
-    differing += edge_vae_push(machine, edge_vae_golden_windows + row * EDGE_VAE_CHANNELS, &result) != EDGE_VAE_LEARNING;
+    const float *sample = edge_vae_golden_windows + row * EDGE_VAE_CHANNELS;
+    differing += edge_vae_push(machine, sample, &result) != EDGE_VAE_LEARNING;
   }
   for (i = 0; i < EDGE_VAE_CHANNELS; i++) {
     const double limit = BASELINE_TOLERANCE * edge_vae_golden_scale[i];

@@ -3,7 +3,7 @@
  *   static edge_vae machine;
  *   uint32_t used_bytes[EDGE_VAE_MODELS];
  *   const edge_vae_runner *runners = edge_vae_tflm_runners(used_bytes);
- *   if (runners == NULL || edge_vae_self_test(&machine, runners, 0.05, scores) != 0) { ... do not trust this build ... }
+ *   if (runners == NULL || edge_vae_self_test(&machine, runners, 0.05, scores) != 0) { ... not to be trusted ... }
  *   edge_vae_init(&machine, runners);
  *   then, for each sample: edge_vae_push(&machine, readings, &result)
  */

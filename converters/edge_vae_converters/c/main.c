@@ -1,7 +1,8 @@
-/* The self-test on a workstation, where no TensorFlow Lite Micro is linked: the models' outputs are the golden ones, and
- * what the models are given is held against the golden inputs. Prints a line for each window; status 1 if one differs.
+/* The self-test on a workstation, where no TensorFlow Lite Micro is linked: the models' outputs are the golden ones,
+ * and what the models are given is held against the golden inputs. Prints a line for each window; status 1 if one
+ * differs.
  *
- *   cc -std=c99 -Wall -Wextra -O2 edge_vae.c edge_vae_model.c edge_vae_golden.c edge_vae_self_test.c main.c -lm -o self_test
+ *   cc -std=c99 -Wall -Wextra -O2 edge_vae.c edge_vae_model.c edge_vae_golden.c edge_vae_self_test.c main.c -lm
  *
  * On the target call edge_vae_self_test with runners that run, as in edge_vae_tflm.cc.
  */
@@ -25,23 +26,26 @@ static int differs(const edge_vae_golden_model *model, int32_t at, const void *e
   return fabsf(((const float *)model->window)[at] - ((const float *)expected)[at]) > 1e-3f;
 }
 
+/* The numbers of one window out of a table that has `count` of them for each. */
+static const void *row(const void *table, size_t window, int32_t count, size_t bytes) {
+  return (const char *)table + window * (size_t)count * bytes;
+}
+
 static int invoke(void *context) {
   const edge_vae_golden_model *model = (const edge_vae_golden_model *)context;
   int32_t *const count = &invocations[model - edge_vae_golden_models];
   const size_t bytes = model->is_int8 ? 1 : sizeof(float), at = (size_t)(*count)++;
   int32_t i;
   for (i = 0; i < model->cells; i++) {
-    differing_inputs += differs(model, i, (const char *)model->windows + at * bytes * (size_t)model->cells);
+    differing_inputs += differs(model, i, row(model->windows, at, model->cells, bytes));
   }
-  for (i = 0; i < EDGE_VAE_CONDITIONS; i++) {
-    differing_inputs += memcmp((const char *)model->condition + bytes * (size_t)i,
-                               (const char *)model->conditions + bytes * (at * EDGE_VAE_CONDITIONS + (size_t)i), bytes) != 0;
-  }
-  memcpy(model->reconstruction, (const char *)model->reconstructions + at * bytes * (size_t)model->cells,
-         bytes * (size_t)model->cells);
-  memcpy(model->posterior_mean, (const char *)model->posterior_means + at * bytes * (size_t)model->latent,
-         bytes * (size_t)model->latent);
-  memcpy(model->posterior_log_variance, (const char *)model->posterior_log_variances + at * bytes * (size_t)model->latent,
+#if EDGE_VAE_CONDITIONS > 0
+  differing_inputs += memcmp(model->condition, row(model->conditions, at, EDGE_VAE_CONDITIONS, bytes),
+                             EDGE_VAE_CONDITIONS * bytes) != 0;
+#endif
+  memcpy(model->reconstruction, row(model->reconstructions, at, model->cells, bytes), bytes * (size_t)model->cells);
+  memcpy(model->posterior_mean, row(model->posterior_means, at, model->latent, bytes), bytes * (size_t)model->latent);
+  memcpy(model->posterior_log_variance, row(model->posterior_log_variances, at, model->latent, bytes),
          bytes * (size_t)model->latent);
   return 0;
 }

@@ -222,17 +222,6 @@ def test_every_operator_of_an_int8_model_is_one_that_a_microcontroller_has() -> 
     assert set(OPERATORS) == INT8_SAFE
 
 
-def test_wheel_brings_the_files_in_c() -> None:
-    root = Path(__file__).parents[1]
-    site = root / f".venv-device/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    assert site.exists(), f"expected {site}, received none. Make it with: make runtimes"
-    shipped, ours = (
-        {path.name: path.read_bytes() for path in (folder / "edge_vae_converters" / "c").iterdir()}
-        for folder in (site, root / "converters")
-    )
-    assert shipped == ours != {}
-
-
 def test_interpreter_of_these_tests_lacks_tile(tmp_path: Path) -> None:
     """What the list of operators is for: a model with one outside is refused by the real interpreter too."""
     window = keras.layers.Input((4, 2), name="window")

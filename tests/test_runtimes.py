@@ -145,3 +145,9 @@ def files_in(folder: Path) -> dict[Path, bytes]:
 def test_what_a_gateway_installs_brings_the_files_for_its_system() -> None:
     shipped = interpreter("ai_edge_litert").parents[1] / "share" / "edge-vae"
     assert files_in(shipped) == files_in(ROOT / "firmware_config") != {}
+
+
+def test_wheel_brings_the_rules_in_c() -> None:
+    (site,) = interpreter("ai_edge_litert").parents[1].glob("lib/python*/site-packages")
+    rules = Path("edge_vae_converters") / "c"
+    assert files_in(site / rules) == files_in(ROOT / "converters" / rules) != {}

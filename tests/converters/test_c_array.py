@@ -240,7 +240,7 @@ def test_stream_of_samples_gives_the_windows_scores_and_alarms_of_the_agent(
     rows = machine_data(1500, seed=baseline + stride)
     bundle = model_free_bundle(baseline=baseline, window=shape, alarm=rules)
     ranked = sorted(line[1] for line in expected_lines(bundle, rows))
-    middle = sum(ranked[len(ranked) // 2 :][:2]) / 2  # between two scores: rounding must not decide
+    middle = float(np.mean(ranked[len(ranked) // 2 :][:2]))  # between two scores: rounding must not decide
     bundle = model_free_bundle(baseline=baseline, window=shape, alarm=rules, threshold=plain_threshold(value=middle))
     files = c_array(bundle) | {"driver.c": DRIVER.encode()}
     given = "\n".join(" ".join(map(str, [*row[CHANNELS:], *row[:CHANNELS]])) for row in rows)

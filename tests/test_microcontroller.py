@@ -140,8 +140,8 @@ def expect_same(
     assert 0.05 < (stressed > threshold).mean() < 1
 
 
-def test_default_bundle_decides_alike(bundle_path: Path, normal: WindowSet, stress: WindowSet, tmp_path: Path) -> None:
-    bundle = Bundle.read(bundle_path)
+def test_default_bundle_decides_alike(parts_path: Path, normal: WindowSet, stress: WindowSet, tmp_path: Path) -> None:
+    bundle = Bundle.read(parts_path)
     assert {view.model.precision for view in bundle.manifest.views if view.model} == {"int8"}
     lite, micro = detectors(bundle, tmp_path)
     expect_same(
@@ -150,11 +150,11 @@ def test_default_bundle_decides_alike(bundle_path: Path, normal: WindowSet, stre
     )  # fmt: skip
 
 
-def test_benchmark_tells_what_these_tests_demand(bundle_path: Path, trained: Run, tmp_path: Path) -> None:
-    figures = dict(table(Bundle.read(bundle_path), trained, tmp_path))
+def test_benchmark_tells_what_these_tests_demand(parts_path: Path, trained: Run, tmp_path: Path) -> None:
+    figures = dict(table(Bundle.read(parts_path), trained, tmp_path))
     assert 0 < int(figures["window reconstruction: steps of 255 that differ at most"]) <= MOST_STEPS
     assert figures["the same, farther than 1 % from the threshold"] == "0"
-    assert figures["window: arena, computed"] == f"{arena_bytes(Bundle.read(bundle_path).models['window'])} bytes"
+    assert figures["window: arena, computed"] == f"{arena_bytes(Bundle.read(parts_path).models['window'])} bytes"
 
 
 # The arena

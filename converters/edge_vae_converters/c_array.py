@@ -53,6 +53,13 @@ def c_array(bundle: Bundle) -> dict[str, bytes]:
             TensorFlow Lite Micro has, or an alarm that remembers too much.
     """
     manifest = bundle.manifest
+    if manifest.graph:
+        raise GateError(
+            "a bundle of one graph cannot be written as C",
+            expected="separate int8 models",
+            received="one graph with float operators",
+            action="Convert the run with --to c-array, or with --io int8.",
+        )
     for view in manifest.views:
         expect_runnable(view)
     _expect_short_delays(manifest)

@@ -24,10 +24,17 @@ EXPECTED_TO_JUDGE = 10
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle to write, NAME.evb.")
 @click.option(
-    "--precision", type=click.Choice(["int8", "int16x8", "dynamic", "float16", "float32"]), default="int8",
-    show_default=True, help="What the models compute with on the device.",
+    "-o", "--output", required=True, type=click.Path(path_type=Path),
+    help="What to write: a bundle NAME.evb, or a folder for other targets.",
+)  # fmt: skip
+@click.option(
+    "--to", "target", type=click.Choice(["tflite", "c-array"]), default="tflite", show_default=True,
+    help="A bundle for the agent, or C99 for TensorFlow Lite Micro on a microcontroller.",
+)  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["int8", "int16x8", "dynamic", "float16", "float32"]),
+    help="What the models compute with on the device. [default: int8]",
 )  # fmt: skip
 @click.option(
     "--calibration", type=click.Choice(["stress", "normal"]), default="stress", show_default=True,
@@ -49,7 +56,8 @@ EXPECTED_TO_JUDGE = 10
 def convert(
     run: Path,
     output: Path,
-    precision: str,
+    target: str,
+    precision: str | None,
     calibration: str,
     io: str,
     false_alarms: float | None,
@@ -57,10 +65,14 @@ def convert(
     no_gate: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Convert a RUN folder to a bundle for the device, and compare it with the trained model.
+    r"""Convert a RUN folder to what a device runs, and compare it with the trained model.
 
     A view whose int8 model fails the comparison gets one in dynamic range, or else in float32, and a line says why.
-    Exit status 1, and no bundle, when float32 fails too, or with --strict. Example: edge-vae convert run -o pump.evb
+    Exit status 1, and nothing written, when float32 fails too, or with --strict.
+
+    \b
+    Examples: edge-vae convert run -o pump.evb
+              edge-vae convert run --to c-array -o firmware/pump
     """
     if strict and no_gate:
         raise click.UsageError("--strict refuses what the gate refuses, and --no-gate takes it: give one of them.")
@@ -74,23 +86,29 @@ def convert(
     with held():
         quiet_tensorflow()
         from edge_vae_converters import conversion, parity
+        from edge_vae_converters.targets import TARGETS
 
+    aim = TARGETS[target]
+    precision = precision or aim.precisions[0]
+    if precision not in aim.precisions:
+        msg = f"--to {target} takes --precision {' or '.join(aim.precisions)}, received {precision}."
+        raise click.UsageError(msg)
     result = conversion.convert(
         trained,
         name=output.stem,
         precision=precision,
         calibration=calibration,
         false_alarms_per_day=false_alarms,
-        io=io,
-        simpler={} if strict or no_gate else conversion.SIMPLER,
+        io="int8" if aim.separate else io,
+        simpler={} if strict or no_gate else aim.simpler,
     )
     refused = parity.failures(result.parity)
     taken = no_gate or not refused
-    written = conversion.write(result, output, trained) if taken else []
+    written = aim.write(result, output, trained) if taken else []
     threshold = result.bundle.manifest.threshold
     if as_json:
         rows = msgspec.to_builtins(result.parity)
-        size = len(result.bundle.pack())
+        size = len(result.bundle.pack()) if not taken else _size(written[0])
         document = {"bundle": str(output) if taken else None, "bytes": size, "passed": not refused, "parity": rows}
         document |= {"fallbacks": result.fallbacks, "threshold": msgspec.to_builtins(threshold)}
         click.echo(json.dumps(document, indent=1))
@@ -108,9 +126,14 @@ def convert(
             action=_remedy(precision, calibration),
         )
     if not as_json:
-        click.echo(
-            f"wrote {written[0]} ({written[0].stat().st_size} bytes); beside it {', '.join(map(str, written[1:]))}"
-        )
+        inside = written[0].is_dir()
+        others = ", ".join(path.name if inside else str(path) for path in written[1:])
+        click.echo(f"wrote {written[0]} ({_size(written[0])} bytes); {'in it' if inside else 'beside it'} {others}")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
 
 
 def _remedy(precision: str, calibration: str) -> str:

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from edge_vae.bundle import ParityRow
 from edge_vae.sample import FloatArray
 from edge_vae.view import Seen
+from edge_vae_converters.microcontroller import arena_bytes, is_runnable
 from edge_vae_converters.tflite import INT8_SAFE, Converted
 from edge_vae_train.judge import Judge
 
@@ -84,7 +85,14 @@ def _view_rows(view: str, converted: Converted, trained: Side, candidate: Side, 
         _at_most(f"{view}: tensors that are neither int8 nor int32", tensors, limit),
         _at_most(f"{view}: operators outside the int8-safe list", float(unsafe), limit),
         _told(f"{view}: model, bytes", float(len(converted.model))),
+        *_arena(view, converted, precision),
     ]
+
+
+def _arena(view: str, converted: Converted, precision: str) -> list[ParityRow]:
+    if not is_runnable(precision, converted.operators):
+        return []
+    return [_told(f"{view}: TensorFlow Lite Micro arena, bytes", float(arena_bytes(converted.model)))]
 
 
 def failures(rows: Sequence[ParityRow]) -> list[ParityRow]:

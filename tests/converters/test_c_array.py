@@ -38,8 +38,8 @@ LINE = re.compile(r"window \d+: score (\S+), expected (\S+), (anomalous|normal)"
 
 
 @pytest.fixture(scope="module")
-def bundle(bundle_path: Path) -> Bundle:
-    return Bundle.read(bundle_path)
+def bundle(parts_path: Path) -> Bundle:
+    return Bundle.read(parts_path)
 
 
 @pytest.fixture(scope="module")

@@ -127,3 +127,18 @@ def test_a_threshold_of_single_blocks_asks_for_more_data() -> None:
         "too few to fit a tail, so an exponential one was taken, drawn to what is usual: the promise may be off by"
         " several times, give more normal data"
     )
+
+
+@pytest.mark.keras
+def test_c_for_a_microcontroller_is_written_into_a_folder(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "firmware" / "pump"
+    assert run(["convert", str(copied), "--to", "c-array", "-o", str(folder)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("window: TensorFlow Lite Micro arena, bytes ") for line in out)
+    assert out[-1].startswith(f"wrote {folder} (")
+    assert "edge_vae.h" in out[-1]
+    assert {"edge_vae.c", "edge_vae_model.c", "main.c", "README.txt"} <= {file.name for file in folder.iterdir()}
+    assert run(["convert", str(copied), "--to", "c-array", "--precision", "dynamic", "-o", str(folder)]) == 2
+    assert "--to c-array takes --precision int8 or float32, received dynamic." in capsys.readouterr().err

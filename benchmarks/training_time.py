@@ -38,7 +38,7 @@ STAGES = (
     ("edge_vae_train.training", "_prepared", "windows"),
     ("edge_vae_train.training", "fit_view", "view {0}"),
     ("edge_vae_train.lesson:Lesson", "learned", "model {1.name}"),
-    ("edge_vae_train.training", "_closed_forms", "PCA, covariance"),
+    ("edge_vae_train.training", "closed_forms", "PCA, covariance"),
     ("edge_vae_train.run_folder:Run", "write", "writing"),
     ("edge_vae_train.plots", "loss", "picture"),
 )

@@ -218,8 +218,8 @@ def test_cmsis_nn_wants_columns_of_the_widest_convolution_and_floats_none(traine
     assert {name: scratch_bytes(model) for name, model in models.items()} == {"float32": 0, "int8": 4 * 8 * 32}
 
 
-def test_every_operator_of_an_int8_model_is_one_that_a_microcontroller_has() -> None:
-    assert set(OPERATORS) == INT8_SAFE
+def test_every_operator_of_a_microcontroller_keeps_the_signal_in_int8() -> None:
+    assert set(OPERATORS) < INT8_SAFE
 
 
 def test_interpreter_of_these_tests_lacks_tile(tmp_path: Path) -> None:

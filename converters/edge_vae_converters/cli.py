@@ -5,36 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from edge_vae.errors import GateError
+from edge_vae_converters.cli_foreign import code_options, data_options, expect_none, keras_run
 
 if TYPE_CHECKING:
     from edge_vae.bundle import ParityRow
     from edge_vae.threshold import Threshold
+    from edge_vae_train.run_folder import Run
 
-__all__ = ["convert", "promise"]
+__all__ = ["convert", "promise", "rows_of"]
 
 EXPECTED_TO_JUDGE = 10
 """A promise is judged only where at least so many false alarms are expected."""
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN_OR_KERAS", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path),
     help="What to write: a bundle NAME.evb, or a folder for other targets.",
 )  # fmt: skip
 @click.option(
-    "--to", "target", type=click.Choice(["tflite", "c-array"]), default="tflite", show_default=True,
-    help="A bundle for the agent, or C99 for TensorFlow Lite Micro on a microcontroller.",
+    "--to", "target", type=click.Choice(["tflite", "c-array", "onnx"]), default="tflite", show_default=True,
+    help="A bundle for the agent, C99 for TensorFlow Lite Micro on a microcontroller, or the float models as ONNX.",
 )  # fmt: skip
 @click.option(
     "--precision", type=click.Choice(["int8", "int16x8", "dynamic", "float16", "float32"]),
-    help="What the models compute with on the device. [default: int8]",
+    help="What the models compute with on the device. [default: int8; of onnx float32]",
 )  # fmt: skip
 @click.option(
     "--calibration", type=click.Choice(["stress", "normal"]), default="stress", show_default=True,
@@ -52,6 +54,8 @@ EXPECTED_TO_JUDGE = 10
     "--strict", is_flag=True, help="Refuse, with status 1, what the gate refuses; no model in another precision."
 )
 @click.option("--no-gate", is_flag=True, help="Take the converted models even when the gate refuses them.")
+@data_options
+@code_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def convert(
     run: Path,
@@ -64,25 +68,28 @@ def convert(
     strict: bool,  # noqa: FBT001 (click passes options by keyword)
     no_gate: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
+    **options: Any,
 ) -> None:
     r"""Convert a RUN folder to what a device runs, and compare it with the trained model.
 
     A view whose int8 model fails the comparison gets one in dynamic range, or else in float32, and a line says why.
-    Exit status 1, and nothing written, when float32 fails too, or with --strict.
+    Exit status 1, and nothing written, when float32 fails too, or with --strict. A .keras file of an autoencoder that
+    was made elsewhere gets its threshold from --data.
 
     \b
     Examples: edge-vae convert run -o pump.evb
               edge-vae convert run --to c-array -o firmware/pump
+              edge-vae convert theirs.keras --data healthy/ --window 64 -o pump.evb
     """
     if strict and no_gate:
-        raise click.UsageError("--strict refuses what the gate refuses, and --no-gate takes it: give one of them.")
+        msg = "--strict refuses what the gate refuses, and --no-gate takes it: give one of them."
+        raise click.UsageError(msg)
     from edge_vae_train.cli import need_training_extra, quiet_tensorflow
     from edge_vae_train.interrupt import held
 
     need_training_extra("convert")
-    from edge_vae_train.run_folder import Run
-
-    trained = Run.read(run)
+    brought = _is_brought(run, options)
+    trained = None if brought else _read(run)
     with held():
         quiet_tensorflow()
         from edge_vae_converters import conversion, parity
@@ -93,6 +100,8 @@ def convert(
     if precision not in aim.precisions:
         msg = f"--to {target} takes --precision {' or '.join(aim.precisions)}, received {precision}."
         raise click.UsageError(msg)
+    if trained is None:
+        trained = keras_run(run, options, precision=precision, folder=output.parent)
     result = conversion.convert(
         trained,
         name=output.stem,
@@ -113,7 +122,7 @@ def convert(
         document |= {"fallbacks": result.fallbacks, "threshold": msgspec.to_builtins(threshold)}
         click.echo(json.dumps(document, indent=1))
     else:
-        click.echo(_table(result.parity))
+        click.echo(rows_of(result.parity))
         for line in result.fallbacks:
             click.echo(line)
         click.echo(promise(threshold))
@@ -128,12 +137,27 @@ def convert(
     if not as_json:
         inside = written[0].is_dir()
         others = ", ".join(path.name if inside else str(path) for path in written[1:])
-        click.echo(f"wrote {written[0]} ({_size(written[0])} bytes); {'in it' if inside else 'beside it'} {others}")
+        beside = f"; {'in it' if inside else 'beside it'} {others}" if others else ""
+        click.echo(f"wrote {written[0]} ({_size(written[0])} bytes){beside}")
 
 
 def _size(path: Path) -> int:
     """Bytes of a file, or of the files in a folder."""
     return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def _is_brought(path: Path, options: dict[str, Any]) -> bool:
+    """Whether this is a model that was made elsewhere, and no run folder."""
+    if (path.is_dir() and not (path / "saved_model.pb").exists()) or (not path.suffix and not path.exists()):
+        expect_none(options, given="a run folder", needs="a .keras file")
+        return False
+    return True
+
+
+def _read(folder: Path) -> Run:
+    from edge_vae_train.run_folder import Run
+
+    return Run.read(folder)
 
 
 def _remedy(precision: str, calibration: str) -> str:
@@ -143,7 +167,8 @@ def _remedy(precision: str, calibration: str) -> str:
     return f"Leave out --strict, {other}or train again with another --window; --no-gate takes it as it is."
 
 
-def _table(rows: Sequence[ParityRow]) -> str:
+def rows_of(rows: Sequence[ParityRow]) -> str:
+    """The comparison as a table."""
     width = max(len(row.measure) for row in rows)
     verdicts = {None: "", True: "ok", False: "REFUSED"}
     return "\n".join(

@@ -38,10 +38,10 @@ def compiled(
         expected: Their scores (windows,) by the parts.
     """
     answer()
-    made = one_graph(parts.manifest, models, parts.reference)
-    if made is None:
-        return parts, (f"no single graph: TFLite has no spectrum of {parts.manifest.window.length} samples",)
-    model, graph = made
+    try:
+        model, graph = one_graph(parts.manifest, models, parts.reference)
+    except ValueError as error:
+        return parts, (f"no single graph: {error}",)
     manifest = msgspec.structs.replace(parts.manifest, graph=graph)
     try:
         running = ScoringGraph(model, graph, terms=len(manifest.score), channels=len(manifest.channels))

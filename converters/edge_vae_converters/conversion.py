@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edge_vae.bundle import Bundle, ParityRow
 from edge_vae.detector import Detector
-from edge_vae.view import View
+from edge_vae.runtime import Runtime
+from edge_vae.view import Model, View
 from edge_vae_converters import tflite
 from edge_vae_converters.attempt import Attempts, Candidates
 from edge_vae_converters.compiling import compiled
@@ -32,7 +33,7 @@ from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.run_folder import Run
 
-__all__ = ["IO", "SIMPLER", "Conversion", "convert", "write"]
+__all__ = ["IO", "SIMPLER", "Conversion", "bundled", "convert", "stress_windows", "write"]
 
 SIMPLER: Mapping[str, str] = MappingProxyType(
     {"int8": "dynamic", "int16x8": "dynamic", "dynamic": "float32", "float16": "float32"}
@@ -109,29 +110,21 @@ def convert(
     given = {view.name: _given(view, data, record.clip) for view in record.views if view.name in graphs}
     candidates = Candidates(lambda view, wanted: _converted(graphs[view], wanted, given[view]))
     normal = WindowSet.joined(run.held_out)
-    stress = faulty(normal, count=STRESS_WINDOWS, severity=record.clip, clip=record.clip, seed=seed + _PARITY_SEED_STEP)
+    stress = stress_windows(run)
     attempts = Attempts(
         run=run, trained=graphs, candidates=candidates, normal=normal, stress=stress, false_alarms_per_day=wished
     )
     attempt, fallbacks = attempts.settle(precision, simpler=simpler)
-    views = tuple(
-        msgspec.structs.replace(view, model=attempt.model(view.name)) if view.name in attempt.converted else view
-        for view in record.views
-    )
-    described = msgspec.structs.replace(
-        manifest(run, attempt.side.judge, name=name),
-        views=views,
+    parts = bundled(
+        run,
+        name=name,
+        side=attempt.side,
+        stress=stress,
+        models={view: (attempt.model(view), one.model) for view, one in attempt.converted.items()},
+        runtimes=attempt.runtimes,
         calibration=calibration if set(FULL_INTEGER) & set(attempt.precisions.values()) else "",
         parity=attempt.rows,
-    )
-    answer()
-    detector = Detector(described, {**attempt.runtimes, **principal_runtime(run)})
-    explanation = choose(detector, normal, seed=seed + _EXPLANATION_SEED_STEP)
-    parts = Bundle(
-        manifest=msgspec.structs.replace(described, explanation=explanation),
-        models={view: c.model for view, c in attempt.converted.items()},
-        golden=_golden(attempt.side, normal, stress),
-        reference=run.reference | reference_thresholds(run, wished),
+        false_alarms_per_day=wished,
     )
     side = attempt.side
     expected = [side.judge.score(normal.windows, side.normal), side.judge.score(stress.windows, side.stress)]
@@ -141,6 +134,55 @@ def convert(
         bundle, why = compiled(parts, attempt.converted, windows=windows, expected=np.concatenate(expected))
     float32 = {view: candidates.converted(view, "float32").model for view in graphs}
     return Conversion(bundle, parts, float32, fallbacks + why)
+
+
+def bundled(
+    run: Run,
+    *,
+    name: str,
+    side: Side,
+    stress: WindowSet,
+    models: Mapping[str, tuple[Model, bytes]],
+    runtimes: Mapping[str, Runtime],
+    calibration: str,
+    parity: tuple[ParityRow, ...],
+    false_alarms_per_day: float,
+) -> Bundle:
+    """The bundle of models that run.
+
+    Args:
+        run: Where they come from.
+        name: Name of the bundle.
+        side: What they make of held-out normal and of stress windows.
+        stress: The stress windows.
+        models: Description and flatbuffer, by view.
+        runtimes: The same, running.
+        calibration: What the quantizer saw; empty where there was none.
+        parity: How they compare with the trained models.
+        false_alarms_per_day: The wish that thresholds are fitted for.
+    """
+    views = tuple(
+        msgspec.structs.replace(view, model=models[view.name][0]) if view.name in models else view
+        for view in run.record.views
+    )
+    described = msgspec.structs.replace(
+        manifest(run, side.judge, name=name), views=views, calibration=calibration, parity=parity
+    )
+    answer()
+    detector, normal = Detector(described, {**runtimes, **principal_runtime(run)}), WindowSet.joined(run.held_out)
+    explanation = choose(detector, normal, seed=run.record.settings.training.seed + _EXPLANATION_SEED_STEP)
+    return Bundle(
+        manifest=msgspec.structs.replace(described, explanation=explanation),
+        models={view: model for view, (_, model) in models.items()},
+        golden=_golden(side, normal, stress),
+        reference=run.reference | reference_thresholds(run, false_alarms_per_day),
+    )
+
+
+def stress_windows(run: Run) -> WindowSet:
+    """The faulty windows that converted models are compared on, the same for the same run."""
+    clip, seed = run.record.clip, run.record.settings.training.seed + _PARITY_SEED_STEP
+    return faulty(WindowSet.joined(run.held_out), count=STRESS_WINDOWS, severity=clip, clip=clip, seed=seed)
 
 
 def _converted(graph: KerasRuntime, precision: str, representative: list[NDArray[np.float32]]) -> tflite.Converted:
@@ -172,15 +214,21 @@ def _golden(candidate: Side, normal: WindowSet, stress: WindowSet) -> dict[str, 
 
 @held()
 def write(conversion: Conversion, output: Path, run: Run) -> list[Path]:
-    """Write the bundle, and all models as plain `.tflite` files into the run folder; the paths, the bundle's first."""
+    """Write the bundle, and all models as plain `.tflite` files into the run folder; the paths, the bundle's first.
+
+    Of a run that has its graphs in memory, and no folder, the bundle alone.
+    """
     bundle, parts = conversion.bundle, conversion.parts
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if run.graphs:
+        bundle.write(output)
+        return [output]
     beside = {
         run.folder / f"{view.name}.{view.model.precision}.tflite": parts.models[view.name]
         for view in parts.manifest.views
         if view.model is not None
     }
     beside |= {run.folder / f"{view}.float32.tflite": model for view, model in conversion.float32.items()}
-    output.parent.mkdir(parents=True, exist_ok=True)
     for path, model in beside.items():
         path.write_bytes(model)
     bundle.write(output)

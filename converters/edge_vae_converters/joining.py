@@ -72,8 +72,14 @@ class Joined:
             inputs: float32 tensors.
             name: The model's tensors are named `name/number`.
             weights: What takes the place of that number, by the name of a tensor in the model.
+
+        Raises:
+            ValueError: The model has more than one subgraph.
         """
         root = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+        if len(root.subgraphs) != 1:
+            msg = f"the model of {name} has loops"  # each is a subgraph of its own
+            raise ValueError(msg)
         (graph,) = root.subgraphs
         numbers = {int(own): given for own, given in zip(graph.inputs, inputs, strict=True)}
         taken = [own for own in numbers if graph.tensors[own].type != schema.TensorType.FLOAT32]

@@ -59,8 +59,8 @@ class _Sight:
 
 def one_graph(
     manifest: Manifest, models: Mapping[str, Converted], reference: Mapping[str, NDArray[Any]]
-) -> tuple[bytes, Graph] | None:
-    """The graph of a bundle, and what its manifest says of it; None where no spectrum of such windows is at hand.
+) -> tuple[bytes, Graph]:
+    """The graph of a bundle, and what its manifest says of it.
 
     Inputs: `window` (1, length, channels), scaled and unclipped, and with modes `condition` (1, conditions). Outputs:
     `SUMMARY`, see there, and what the model of each view and the PCA give, by `view.output`.
@@ -69,10 +69,14 @@ def one_graph(
         manifest: Of the bundle.
         models: The model of each view that has one.
         reference: The arrays of the bundle, with those of the term `pca`.
+
+    Raises:
+        ValueError: There is no spectrum of such windows in TFLite, or a model has loops.
     """
     features = any(view.input == "features" for view in manifest.views)
     if features and manifest.window.length > _LONGEST_MATRIX and not _has_fft(manifest.window.length):
-        return None
+        msg = f"TFLite has no spectrum of {manifest.window.length} samples"
+        raise ValueError(msg)
     joined = Joined()
     given = [joined.input("window", (1, manifest.window.length, len(manifest.channels)))]
     if manifest.conditions:
@@ -101,7 +105,11 @@ def _model(joined: Joined, view: View, converted: Converted, given: Sequence[int
     # A condition has one axis less than a window, and the converter orders inputs as it likes.
     ordered, weights = [given[rank == 2] for rank in ranks], weight_names(converted.model)
     found = joined.add(converted.model, ordered, name=view.name, weights=weights)
-    return {f"{view.name}.{name}": found[names.index(converted.outputs[name])] for name in OUTPUTS}
+    return {
+        f"{view.name}.{name}": found[names.index(converted.outputs[name])]
+        for name in OUTPUTS
+        if name in converted.outputs
+    }
 
 
 def _before(manifest: Manifest, with_model: Sequence[View]) -> bytes:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from edge_vae_converters.c_array import c_array
 from edge_vae_converters.conversion import SIMPLER, Conversion, write
+from edge_vae_converters.onnx import onnx_files
 from edge_vae_converters.tflite import PRECISIONS
 from edge_vae_train.run_folder import Run
 
@@ -54,6 +55,13 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             {"int8": "float32"},
             separate=True,
             write=_folder(lambda conversion, _: c_array(conversion.bundle)),
+        ),
+        # It has its own way to int8; what is exported are the trained models.
+        "onnx": Target(
+            ("float32",),
+            {},
+            separate=True,
+            write=_folder(lambda conversion, run: onnx_files(run, conversion.bundle)),
         ),
     }
 )

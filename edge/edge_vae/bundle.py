@@ -31,6 +31,7 @@ from edge_vae.threshold import Threshold
 from edge_vae.view import RECONSTRUCTION, Rows, View
 
 __all__ = [
+    "FOREIGN",
     "FORMAT",
     "GRAPH",
     "MAX_BYTES",
@@ -58,6 +59,9 @@ _MODEL_SUFFIX = ".tflite"
 
 GRAPH = "scoring"
 """Name of the graph's file, where one graph holds all models."""
+
+FOREIGN = "foreign"
+"""The family of a model that was made elsewhere."""
 
 PCA_VIEW = "pca"
 """The view whose model is no TFLite file, but arrays of the bundle's reference, or part of the graph."""
@@ -151,7 +155,10 @@ class ParityRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model of one view was trained: `retries` counts trainings whose latent units all fell silent."""
+    """How the model of one view was trained: `retries` counts trainings whose latent units all fell silent.
+
+    Of a model that was made elsewhere, family `FOREIGN`, the losses are mean squared errors in squared sigmas.
+    """
 
     family: str
     latent: int
@@ -252,6 +259,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(msg)
 
     def _expect_fitting_terms(self) -> None:
+        no_latent = {view.name for view in self.views if view.model and len(view.model.outputs) == 1}
+        for term in self.score:
+            if term.name.endswith((".kl", ".t2")) and view_of(term.name) in no_latent:
+                msg = f"expected a model with a latent for term {term.name!r}"
+                raise ValueError(msg)
         channels, features = len(self.channels), len(feature_names(self.window.length))
         for term in self.score:
             latent = max(1, len(term.precision))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_vae.bundle import GRAPH, PCA_VIEW, Bundle, Modes
+from edge_vae.bundle import FOREIGN, GRAPH, PCA_VIEW, Bundle, Modes, Training
 from edge_vae.explain import Explanation
 from edge_vae.graph import Graph
 from edge_vae.view import View
@@ -34,7 +34,7 @@ def text(bundle: Bundle) -> str:
         f"file       {len(bundle.pack())} bytes, sha256 {bundle.sha256}",
         *(_view(bundle, view) for view in m.views),
         *([_graph(m.graph, len(bundle.models[GRAPH]))] if m.graph else []),
-        f"calibrated with {m.calibration} windows" if m.calibration else "calibrated not at all: float",
+        _calibrated(bundle),
         f"window     {window.length} samples every {window.stride}, {m.rate_hz:.4g} Hz, clipped at {m.clip:g} sigma",
         f"baseline   {baseline}",
         f"score      {' + '.join(term.name for term in m.score)}",
@@ -47,10 +47,7 @@ def text(bundle: Bundle) -> str:
             f"alarm      raised by {alarm.on_delay[0]} of {alarm.on_delay[1]} windows, cleared by "
             f"{alarm.off_delay[0]} of {alarm.off_delay[1]} below {1 - alarm.deadband:.0%} of the threshold"
         ),
-        (
-            f"trained    on {training.windows} windows of {training.sessions} sessions, seed {training.seed}, "
-            "held-out loss " + ", ".join(f"{fit.held_out_loss:.4f} ({name})" for name, fit in training.fits.items())
-        ),
+        _trained(training),
         *([_modes(m.modes)] if m.modes else []),
         _explanation(m.explanation),
         "channels   " + ", ".join(f"{c.name} ({c.centre:.4g} +- {c.scale:.3g})" for c in m.channels),
@@ -68,7 +65,8 @@ def _view(bundle: Bundle, view: View) -> str:
         return f"view       {view.name}: no model"
     fit = bundle.manifest.training.fits[view.name]
     size = f", {len(bundle.models[view.name])} bytes" if view.name in bundle.models else ""
-    return f"view       {view.name}: {fit.family}, {view.model.precision}{size}: {_listed(view.model.operators)}"
+    family = "made elsewhere" if fit.family == FOREIGN else fit.family
+    return f"view       {view.name}: {family}, {view.model.precision}{size}: {_listed(view.model.operators)}"
 
 
 def _graph(graph: Graph, size: int) -> str:
@@ -77,6 +75,22 @@ def _graph(graph: Graph, size: int) -> str:
 
 def _listed(operators: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in operators.items())
+
+
+def _calibrated(bundle: Bundle) -> str:
+    m = bundle.manifest
+    if m.calibration:
+        return f"calibrated with {m.calibration} windows"
+    return "calibrated where it was made" if "int8" in m.precision else "calibrated not at all: float"
+
+
+def _trained(training: Training) -> str:
+    learned = f"on {training.windows} windows of {training.sessions} sessions, seed {training.seed}"
+    if any(fit.family == FOREIGN for fit in training.fits.values()):
+        errors = ", ".join(f"{fit.held_out_loss:.4f} ({name})" for name, fit in training.fits.items())
+        return f"trained    elsewhere; scored {learned}, held-out squared error {errors} sigma^2"
+    losses = ", ".join(f"{fit.held_out_loss:.4f} ({name})" for name, fit in training.fits.items())
+    return f"trained    {learned}, held-out loss {losses}"
 
 
 def _explanation(explanation: Explanation) -> str:

@@ -3,6 +3,7 @@
 EdgeVaeError                 exit status 1
 ├── DataError                recorded data: file, column, row
 ├── TrainingError            data and settings that no model can be fitted on
+├── ModelError               somebody's model that cannot be taken
 ├── GateError                a converted model that is not the trained one any more
 ├── SourceError              a sensor source that cannot be read
 ├── BrokerError              the MQTT broker
@@ -31,6 +32,7 @@ __all__ = [
     "GateError",
     "InferenceError",
     "MissingExtraError",
+    "ModelError",
     "OutboxError",
     "Problem",
     "SetupError",
@@ -93,6 +95,10 @@ class DataError(EdgeVaeError):
 
 class TrainingError(EdgeVaeError):
     """Data and settings that no model can be fitted on."""
+
+
+class ModelError(EdgeVaeError):
+    """A model that was made elsewhere, and that no bundle can be made of."""
 
 
 class GateError(EdgeVaeError):

@@ -130,6 +130,17 @@ def test_a_threshold_of_single_blocks_asks_for_more_data() -> None:
 
 
 @pytest.mark.keras
+def test_onnx_is_written_into_a_folder_beside_what_scoring_needs(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "onnx"
+    assert run(["convert", str(copied), "--to", "onnx", "-o", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"wrote {folder} (")
+    names = {"window.onnx", "features.onnx", "scoring.json", "golden.npz", "reference.npz"}
+    assert {file.name for file in folder.iterdir()} == names
+
+
+@pytest.mark.keras
 def test_c_for_a_microcontroller_is_written_into_a_folder(
     copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -151,9 +151,7 @@ def by_steps(bundle: Bundle, models: dict[str, Converted]) -> Detector:
 
 
 def by_graph(bundle: Bundle, models: dict[str, Converted]) -> CompiledDetector:
-    joined = one_graph(bundle.manifest, models, bundle.reference)
-    assert joined is not None
-    model, graph = joined
+    model, graph = one_graph(bundle.manifest, models, bundle.reference)
     terms, channels = len(bundle.manifest.score), len(bundle.manifest.channels)
     return CompiledDetector(bundle.manifest, ScoringGraph(model, graph, terms=terms, channels=channels))
 
@@ -258,7 +256,7 @@ def test_a_graph_that_scores_otherwise_is_not_taken() -> None:
 
 def test_joining_twice_gives_the_same_bytes_and_names_what_comes_out() -> None:
     bundle, models, _ = made(("window.nll", "features.nll", "pca"))
-    (first, graph), (second, _) = (one_graph(bundle.manifest, models, bundle.reference) or () for _ in range(2))
+    (first, graph), (second, _) = (one_graph(bundle.manifest, models, bundle.reference) for _ in range(2))
     assert first == second
     outputs = {"reconstruction", "posterior_mean", "posterior_log_variance"}
     of_models = {f"{view}.{output}" for view in ("window", "features") for output in outputs}
@@ -267,7 +265,6 @@ def test_joining_twice_gives_the_same_bytes_and_names_what_comes_out() -> None:
 
 def test_a_summary_of_another_size_is_refused() -> None:
     bundle, models, _ = made(("window.nll",))
-    model, graph = one_graph(bundle.manifest, models, bundle.reference) or (b"", None)
-    assert graph is not None
+    model, graph = one_graph(bundle.manifest, models, bundle.reference)
     with pytest.raises(InferenceError, match="expected 15 numbers for 2 terms and 3 channels, received"):
         ScoringGraph(model, graph, terms=2, channels=CHANNELS)

@@ -154,7 +154,7 @@ def test_decisions_are_compared_at_the_threshold_that_will_run_and_at_each_model
 
 
 def test_float_tensors_and_unsafe_operators_are_refused_in_an_integer_model_alone() -> None:
-    odd = replace(CONVERTED, operators={"CONV_2D": 2, "TILE": 3}, float_tensors=("a", "b"))
+    odd = replace(CONVERTED, operators={"CONV_2D": 2, "EXP": 3}, float_tensors=("a", "b"))
     converted = {"window": odd, "features": CONVERTED}
     rows = compared(TRAINED, converted=converted)
     assert refused(rows) == {FLOATS, UNSAFE}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_vae.errors import TrainingError
 from edge_vae.runtime import TFLiteRuntime
+from edge_vae_converters.microcontroller import OPERATORS
 from edge_vae_converters.tflite import INT8_SAFE, PRECISIONS, Converted, convert
 from edge_vae_train.models import FAMILIES, Architecture, build, scoring_graph
 
@@ -52,7 +53,7 @@ def test_every_tensor_of_an_int8_model_is_int8_or_int32(converted: dict[str, Con
 def test_every_operator_is_in_the_list_of_safe_ones(converted: dict[str, Converted]) -> None:
     for precision, model in converted.items():
         # float16 weights are widened when the model is loaded.
-        assert set(model.operators) <= INT8_SAFE | ({"DEQUANTIZE"} if precision == "float16" else set())
+        assert set(model.operators) <= set(OPERATORS) | ({"DEQUANTIZE"} if precision == "float16" else set())
         assert model.operators["CONV_2D"] == 6
         assert list(model.operators) == sorted(model.operators)
     assert "STRIDED_SLICE" in converted["int8"].operators
@@ -114,7 +115,7 @@ def test_a_model_with_modes_is_given_window_and_condition_each_in_its_place(fami
     turned = np.roll(MODES, 1, axis=1)
     representative = np.concatenate([WINDOWS, WINDOWS]), np.concatenate([MODES, turned])
     model = convert(graph, precision="int8", representative=representative)
-    assert set(model.operators) <= INT8_SAFE
+    assert set(model.operators) <= set(OPERATORS)
     assert model.float_tensors == ()
     runtime = TFLiteRuntime(model.model, outputs=model.outputs)
     assert (runtime.input_shape, runtime.conditions) == ((14, 2), 3)
@@ -136,8 +137,8 @@ def other_graph(layer: layers.Layer) -> keras.Model:
 
 
 def test_operators_outside_the_list_are_told(converted: dict[str, Converted]) -> None:
-    softmax = convert(other_graph(layers.Softmax()), precision="int8", representative=GIVEN)
-    assert set(softmax.operators) - INT8_SAFE == {"SOFTMAX"}
+    exponential = convert(other_graph(layers.Activation("exponential")), precision="int8", representative=GIVEN)
+    assert set(exponential.operators) - INT8_SAFE == {"EXP"}
 
 
 def test_float_tensors_inside_an_int8_model_are_told() -> None:

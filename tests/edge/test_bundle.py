@@ -464,6 +464,10 @@ def test_a_manifest_that_describes_no_model_or_other_models_is_refused() -> None
         lambda d: d["alarm"].update(on_delay=[3, 2]),
         lambda d: d["views"][0]["model"].update(outputs={}),
         lambda d: d["views"][1]["model"]["outputs"].pop("posterior_mean"),
+        lambda d: [
+            d["views"][1]["model"].update(outputs={"reconstruction": "reconstruction:0"}),
+            d["score"][2].update(name="features.kl", centre=[], precision=[]),  # which asks for a latent
+        ],
     ],
 )
 def test_a_manifest_that_says_what_it_must_not_is_refused(change: Callable[[dict[str, Any]], object]) -> None:

@@ -206,6 +206,18 @@ def test_a_model_with_other_outputs_is_refused(outputs: dict[str, str]) -> None:
         Model("0" * 64, "int8", outputs, {})
 
 
+def test_an_autoencoder_without_a_latent_is_seen_with_an_empty_one() -> None:
+    view = View("window", "window", (), (), ONES[:1], 0, (), Model("0" * 64, "int8", {OUTPUTS[0]: "a"}, {}))
+    scaled = np.random.default_rng(0).normal(size=(3, 4, len(ONES[0])))
+
+    def half(windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        return {"reconstruction": windows / 2}
+
+    seen = see([view], {"window": half}, scaled, clip=8.0, conditions=np.zeros((3, 0), np.float32))["window"]
+    np.testing.assert_allclose(seen.reconstruction, scaled / 2, rtol=1e-6)
+    assert seen.mean.shape == seen.log_variance.shape == (3, 0)
+
+
 def test_tables_keep_seven_digits() -> None:
     numbers: FloatArray = np.array([[123456789.0, -1.23456789e-9], [0.1, 0.0]])
     assert to_rows(numbers) == ((123456800.0, -1.234568e-09), (0.1, 0.0))

@@ -83,6 +83,7 @@ PRINTED_IN_OTHER_TESTS = {
     "data get": "test_datasets",
     "data list": "test_datasets",
     "demo": "test_demo",
+    "pack": "test_pack",
 }
 DOCUMENTS: dict[str, tuple[str, ...]] = {
     "bench": ("{bundle}", "--windows", "10", "--seconds", "0.1"),

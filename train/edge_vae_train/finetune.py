@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge_vae.bundle import GRAPH, Bundle, Channel, Fit, Modes
+from edge_vae.bundle import FOREIGN, GRAPH, Bundle, Channel, Fit, Modes
 from edge_vae.detector import load
 from edge_vae.errors import TrainingError
 from edge_vae.probe import expect_sound
@@ -242,6 +242,14 @@ def _sound(path: Path) -> Bundle:
 
 
 def _of_bundle(bundle: Bundle, path: Path) -> Origin:
+    if any(fit.family == FOREIGN for fit in bundle.manifest.training.fits.values()):
+        what = f"{path}: nothing to fine-tune"
+        raise TrainingError(
+            what,
+            expected="models that edge-vae train made",
+            received="one that was made elsewhere",
+            action="Train it on the new machine where it was made, or train without --from.",
+        )
     manifest = bundle.manifest
     fits, modes = manifest.training.fits, manifest.modes
     settings = Settings(

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.runtime import Outputs
-from edge_vae.view import OUTPUTS
 
 __all__ = ["KerasRuntime"]
 
@@ -28,8 +27,8 @@ class KerasRuntime:
         given = [windows, conditions][: len(self.graph.inputs)]
         pieces = [self._piece([array[at : at + _CHUNK] for array in given]) for at in range(0, len(windows), _CHUNK)]
         if not pieces:
-            return {name: np.empty((0, *self.graph.output[name].shape[1:]), np.float32) for name in OUTPUTS}
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in OUTPUTS}
+            return {name: np.empty((0, *output.shape[1:]), np.float32) for name, output in self.graph.output.items()}
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _piece(self, given: list[NDArray[np.float32]]) -> Outputs:
         # Not predict(): for every number of windows that it has not seen it traces a function, and says so.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class Run:
         known: Statistics (windows,) of all held-out windows by the name of a term, for the terms that were fitted on
             all normal windows in the end: what a fit without the held-out ones said of them.
         reference: The PCA that evaluations show beside the model; see `edge_vae.bundle.Bundle`.
+        graphs: Scoring graphs, by view, that are in memory and in no file of the folder.
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class Run:
     calibration: WindowSet
     known: dict[str, NDArray[np.float32]]
     reference: dict[str, NDArray[Any]]
+    graphs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -112,6 +114,8 @@ class Run:
         """
         import keras
 
+        if view in self.graphs:
+            return self.graphs[view]
         try:
             return keras.models.load_model(self.folder / _graph_file(view), compile=False)
         except Exception as error:  # Keras answers damaged files with exceptions of many types

@@ -31,7 +31,7 @@ from edge_vae_train.run_folder import FORMAT, Run, RunRecord
 from edge_vae_train.settings import Settings
 from edge_vae_train.views import CLIP, chunks, fit_view
 
-__all__ = ["train"]
+__all__ = ["CALIBRATION_WINDOWS", "CLOSED_FORM_WINDOWS", "closed_forms", "floats", "now", "train"]
 
 CALIBRATION_WINDOWS = 400
 CLOSED_FORM_WINDOWS = 20_000
@@ -85,7 +85,7 @@ def train(
     if origin is not None:
         expect_gain({name: one.gain for name, one in trained.items() if one.gain is not None})
     answer()
-    terms, known, reference = _closed_forms(names, views, prepared, seed=seed)
+    terms, known, reference = closed_forms(names, views, prepared, seed=seed)
     found = shift.measure(prepared.sessions, recording.channels)
     chosen = np.random.default_rng(seed).permutation(len(training))[:CALIBRATION_WINDOWS]
     run = Run(
@@ -113,7 +113,7 @@ def _prepared(recording: Recording, settings: Settings, progress: Progress) -> P
     return cleaned(prepared, settings, clip=CLIP, progress=partial(progress, CLEANING))
 
 
-def _closed_forms(
+def closed_forms(
     names: Sequence[str], views: Mapping[str, View], prepared: Prepared, *, seed: int
 ) -> tuple[list[Term], dict[str, FloatArray], dict[str, NDArray[Any]]]:
     """The terms with what is solved of them, statistics of the held-out windows by term, and what a bundle refers to.
@@ -166,9 +166,9 @@ def _record(
     notes = [*recording.notes, *start, *prepared.notes, *(note for one in trained.values() for note in one.notes)]
     return RunRecord(
         format=FORMAT,
-        created=_now(),
+        created=now(),
         settings=settings,
-        channels=tuple(map(Channel, recording.channels, _floats(centre), _floats(scale))),
+        channels=tuple(map(Channel, recording.channels, floats(centre), floats(scale))),
         rate_hz=recording.rate_hz,
         clip=CLIP,
         modes=prepared.modes,
@@ -187,11 +187,12 @@ def _record(
     )
 
 
-def _floats(values: FloatArray) -> list[float]:
+def floats(values: FloatArray) -> list[float]:
+    """The numbers as the manifest holds them."""
     return [float(v) for v in values]
 
 
-def _now() -> str:
+def now() -> str:
     """Time of the end of training; `SOURCE_DATE_EPOCH` (reproducible-builds.org) replaces it for equal bytes."""
     seconds = os.environ.get("SOURCE_DATE_EPOCH")
     at = datetime.fromtimestamp(int(seconds), timezone.utc) if seconds else datetime.now(timezone.utc)

@@ -51,7 +51,7 @@ class Machine:
         governor: Of the first one's clock; empty where the kernel tells none.
         python: Version.
         runtime: Name and version of the TFLite interpreter.
-        threads: Threads of each interpreter.
+        threads: Interpreters that share windows in bulk; threads of each where the models are separate.
         load: Mean number of running processes in the last minute, before and after.
     """
 
@@ -84,7 +84,7 @@ def measure(file: Path, *, windows: int = 2000, seconds: float = 2.0, threads: i
         file: The bundle.
         windows: At most so many calls of each kind are timed.
         seconds: Each kind is ended after so long, and bulk scoring is timed for so long.
-        threads: Threads of each interpreter.
+        threads: Interpreters that share windows in bulk; threads of each where the models are separate.
 
     Raises:
         BundleError: The file is not a whole bundle, or scores here as it did nowhere.

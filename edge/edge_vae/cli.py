@@ -180,7 +180,12 @@ def doctor(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click pass
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), default=2.0, help="Each call for at most so long. [2]"
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads of each interpreter. [1, as the agent]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Interpreters that share windows in bulk. [1, as the agent]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def bench(bundle: Path, windows: int, seconds: float, threads: int, as_json: bool) -> None:  # noqa: FBT001
     """Measure a BUNDLE on this very device: latency, windows a second, import and load time, memory.

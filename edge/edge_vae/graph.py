@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -14,7 +15,13 @@ from edge_vae.runtime import Outputs, TFLiteRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import Scores
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 __all__ = ["SUMMARY", "Graph", "ScoringGraph"]
+
+_SHARED_WINDOWS = 32
+"""Fewer windows are scored sooner by one thread than handed out."""
 
 SUMMARY = "summary"
 """The output (1, n) that holds, one after the other: the score, what each term says, each channel's part in each term
@@ -45,7 +52,8 @@ class ScoringGraph:
         graph: What the manifest says of it.
         terms: Terms of the score.
         channels: Channels of a window.
-        threads: Threads of the interpreter.
+        threads: Interpreters that share many windows between them, each in a thread of its own. One model is too small
+            for several threads of one interpreter: they made it slower (docs/speed.md).
 
     Raises:
         InferenceError: No interpreter is installed, or it refuses the model, or the model lacks a tensor, or its
@@ -54,7 +62,9 @@ class ScoringGraph:
 
     def __init__(self, model: bytes, graph: Graph, *, terms: int, channels: int, threads: int = 1) -> None:
         self._terms, self._channels = terms, channels
-        self.runtime = TFLiteRuntime(model, outputs=graph.outputs, threads=threads)
+        self._runtimes = [TFLiteRuntime(model, outputs=graph.outputs) for _ in range(threads)]
+        self._pool = _pool(threads) if threads > 1 else None
+        self.runtime = self._runtimes[0]
         expected, received = 1 + terms + (terms + 2) * channels, self.runtime.output_shape(SUMMARY)
         if received != (expected,):
             raise InferenceError(
@@ -66,13 +76,31 @@ class ScoringGraph:
     def score(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         """Scores of scaled, unclipped windows (windows, length, channels), and the mean of what was expected."""
         terms, channels = self._terms, self._channels
-        summary = self.runtime.only(SUMMARY, scaled.astype(np.float32), conditions).astype(np.float64)
+        summary = self._summaries(scaled.astype(np.float32), conditions).astype(np.float64)
         said, parts, shares = 1, 1 + terms, 1 + terms + terms * channels
         return Scores(
             summary[:, 0], summary[:, shares : shares + channels], summary[:, said:parts],
             summary[:, parts:shares].reshape(-1, terms, channels),
         ), summary[:, shares + channels :]  # fmt: skip
 
+    def _summaries(self, scaled: NDArray[np.float32], conditions: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._pool is None or len(scaled) < _SHARED_WINDOWS:
+            return self.runtime.only(SUMMARY, scaled, conditions)
+        shares = [np.array_split(array, len(self._runtimes)) for array in (scaled, conditions)]
+        return np.concatenate(list(self._pool.map(_summaries_of, self._runtimes, *shares)))
+
     def outputs(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Outputs:
         """All outputs for scaled windows, by the names of the graph's description."""
         return self.runtime(scaled.astype(np.float32), conditions)
+
+
+def _summaries_of(
+    runtime: TFLiteRuntime, scaled: NDArray[np.float32], conditions: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return runtime.only(SUMMARY, scaled, conditions)
+
+
+def _pool(threads: int) -> Executor:
+    from concurrent.futures import ThreadPoolExecutor  # an agent, which needs none, is spared its imports
+
+    return ThreadPoolExecutor(threads, thread_name_prefix="scoring")

@@ -268,3 +268,16 @@ def test_a_summary_of_another_size_is_refused() -> None:
     model, graph = one_graph(bundle.manifest, models, bundle.reference)
     with pytest.raises(InferenceError, match="expected 15 numbers for 2 terms and 3 channels, received"):
         ScoringGraph(model, graph, terms=2, channels=CHANNELS)
+
+
+def test_windows_are_scored_alike_by_one_interpreter_and_by_several() -> None:
+    bundle, models, _ = made(("window.nll", "features.nll"))
+    model, graph = one_graph(bundle.manifest, models, bundle.reference)
+    windows = np.concatenate([windows_of(12, seed=seed) for seed in range(3)])
+    nothing = np.zeros((len(windows), 0), np.float32)
+    one, several = (
+        ScoringGraph(model, graph, terms=2, channels=CHANNELS, threads=threads).score(windows, nothing)[0]
+        for threads in (1, 3)
+    )
+    np.testing.assert_array_equal(several.score, one.score)
+    np.testing.assert_array_equal(several.parts, one.parts)

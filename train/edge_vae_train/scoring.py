@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -91,7 +92,7 @@ def subject(path: Path) -> Subject:
         return Subject(str(path), "float32, Keras", float32, run.reference | reference_thresholds(run, wished), None)
     bundle = Bundle.read(path)
     expect_sound(bundle, path)
-    detector = load_detector(bundle, path=str(path))
+    detector = load_detector(bundle, path=str(path), threads=len(os.sched_getaffinity(0)))
     return Subject(str(path), bundle.manifest.precision, detector, bundle.reference, path.stat().st_size)
 
 

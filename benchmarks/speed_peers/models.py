@@ -43,8 +43,9 @@ def exported(bundles: Bundles) -> Macs:
     folder = bundles.folder
     if not up_to_date([folder / name for name in _FILES], bundles.default):
         # In a process of its own, because TensorFlow's converter prints from C++.
-        command = [sys.executable, "-m", "speed_peers.models", str(folder)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "speed_peers.models", str(folder.resolve())]
+        here = Path(__file__).parents[1]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here)
         if ended.returncode:
             last = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
             raise EdgeVaeError("the models of the peers cannot be made", expected="status 0", received=last)

@@ -10,7 +10,7 @@ from edge_vae.bundle import ParityRow
 from edge_vae.errors import InferenceError
 from edge_vae.runtime import Runtime, TFLiteRuntime
 from edge_vae.view import Model
-from edge_vae_converters.parity import Side, table, unfit
+from edge_vae_converters.parity import Side, arenas, table, unfit
 from edge_vae_converters.tflite import Converted
 from edge_vae_train.interrupt import answer
 from edge_vae_train.judge import judge, seen_by
@@ -144,6 +144,7 @@ class Attempts:
             candidate=side,
             precisions=precisions,
         )
+        rows += arenas(converted, precisions)
         return Attempt(dict(precisions), converted, runtimes, side, rows)
 
     def _side(self, runtimes: Mapping[str, Runtime]) -> Side:

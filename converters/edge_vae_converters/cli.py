@@ -77,9 +77,9 @@ def convert(
     was made elsewhere gets its threshold from --data.
 
     \b
-    Examples: edge-vae convert run -o pump.evb
-              edge-vae convert run --to c-array -o firmware/pump
-              edge-vae convert theirs.keras --data healthy/ --window 64 -o pump.evb
+    Example: edge-vae convert run -o pump.evb
+             edge-vae convert run --to c-array -o firmware/pump
+             edge-vae convert theirs.keras --data healthy/ --window 64 -o pump.evb
     """
     if strict and no_gate:
         msg = "--strict refuses what the gate refuses, and --no-gate takes it: give one of them."

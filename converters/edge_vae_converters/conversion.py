@@ -129,7 +129,7 @@ def convert(
     side = attempt.side
     expected = [side.judge.score(normal.windows, side.normal), side.judge.score(stress.windows, side.stress)]
     bundle, why = parts, tuple[str, ...]()
-    if io == "float":
+    if io == "float" and parts.models:  # without a model no interpreter is needed at all
         windows = WindowSet.joined([normal, stress])
         bundle, why = compiled(parts, attempt.converted, windows=windows, expected=np.concatenate(expected))
     float32 = {view: candidates.converted(view, "float32").model for view in graphs}

@@ -17,7 +17,7 @@ from edge_vae_converters.microcontroller import arena_bytes, is_runnable
 from edge_vae_converters.tflite import INT8_SAFE, Converted
 from edge_vae_train.judge import Judge
 
-__all__ = ["Side", "failures", "table", "unfit"]
+__all__ = ["Side", "arenas", "failures", "table", "unfit"]
 
 MIN_SPEARMAN = 0.999
 MIN_AGREEMENT = 0.99
@@ -85,14 +85,16 @@ def _view_rows(view: str, converted: Converted, trained: Side, candidate: Side, 
         _at_most(f"{view}: tensors that are neither int8 nor int32", tensors, limit),
         _at_most(f"{view}: operators outside the int8-safe list", float(unsafe), limit),
         _told(f"{view}: model, bytes", float(len(converted.model))),
-        *_arena(view, converted, precision),
     ]
 
 
-def _arena(view: str, converted: Converted, precision: str) -> list[ParityRow]:
-    if not is_runnable(precision, converted.operators):
-        return []
-    return [_told(f"{view}: TensorFlow Lite Micro arena, bytes", float(arena_bytes(converted.model)))]
+def arenas(converted: Mapping[str, Converted], precisions: Mapping[str, str]) -> tuple[ParityRow, ...]:
+    """What the models, by view, take of a microcontroller's memory; nothing of those that none can run."""
+    return tuple(
+        _told(f"{view}: TensorFlow Lite Micro arena, bytes", float(arena_bytes(one.model)))
+        for view, one in converted.items()
+        if is_runnable(precisions[view], one.operators)
+    )
 
 
 def failures(rows: Sequence[ParityRow]) -> list[ParityRow]:

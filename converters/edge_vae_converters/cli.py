@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from edge_vae.errors import GateError
 from edge_vae_converters.cli_foreign import code_options, data_options, expect_none, keras_run
 
 if TYPE_CHECKING:
@@ -128,12 +127,7 @@ def convert(
         click.echo(promise(threshold))
     if not taken:
         what = f"{run}: the gate refuses the {precision} model"
-        raise GateError(
-            what,
-            expected=", ".join(f"{row.measure} {row.limit}" for row in refused),
-            received=", ".join(f"{row.value:.4g}" for row in refused),
-            action=_remedy(precision, calibration),
-        )
+        raise parity.refusal(what, refused, action=_remedy(precision, calibration))
     if not as_json:
         inside = written[0].is_dir()
         others = ", ".join(path.name if inside else str(path) for path in written[1:])

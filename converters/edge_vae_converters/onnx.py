@@ -23,10 +23,11 @@ from scipy import stats
 
 from edge_vae.bundle import Bundle, ParityRow, arrays_to_npz
 from edge_vae.detector import Detector
-from edge_vae.errors import GateError, MissingExtraError, TrainingError
+from edge_vae.errors import MissingExtraError, TrainingError
 from edge_vae.runtime import Outputs, Runtime
 from edge_vae.view import Model, Seen
 from edge_vae_converters.conversion import stress_windows
+from edge_vae_converters.parity import refusal
 from edge_vae_train.interrupt import answer, held
 from edge_vae_train.judge import Judge, judge, keras_runtimes, manifest, principal_runtime, seen_by
 from edge_vae_train.prepare import WindowSet
@@ -95,12 +96,7 @@ def onnx_files(run: Run, bundle: Bundle) -> dict[str, bytes]:
     rows = compare(run, trained, models, judged)
     if refused := [row for row in rows if row.passed is False]:
         what = f"{bundle.manifest.name}: ONNX Runtime does not score as Keras does"
-        raise GateError(
-            what,
-            expected=", ".join(f"{row.measure} {row.limit}" for row in refused),
-            received=", ".join(f"{row.value:.4g}" for row in refused),
-            action="Try another version of tf2onnx or onnxruntime.",
-        )
+        raise refusal(what, refused, action="Try another version of tf2onnx or onnxruntime.")
     described = {view: _described(model) for view, model in models.items()}
     scoring = msgspec.structs.replace(
         manifest(run, judged, name=bundle.manifest.name),

@@ -11,13 +11,14 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from edge_vae.bundle import ParityRow
+from edge_vae.errors import GateError
 from edge_vae.sample import FloatArray
 from edge_vae.view import Seen
 from edge_vae_converters.microcontroller import arena_bytes, is_runnable
 from edge_vae_converters.tflite import INT8_SAFE, Converted
 from edge_vae_train.judge import Judge
 
-__all__ = ["Side", "arenas", "failures", "table", "unfit"]
+__all__ = ["Side", "arenas", "failures", "refusal", "table", "unfit"]
 
 MIN_SPEARMAN = 0.999
 MIN_AGREEMENT = 0.99
@@ -100,6 +101,16 @@ def arenas(converted: Mapping[str, Converted], precisions: Mapping[str, str]) ->
 def failures(rows: Sequence[ParityRow]) -> list[ParityRow]:
     """The rows that the gate refuses."""
     return [row for row in rows if row.passed is False]
+
+
+def refusal(what: str, refused: Sequence[ParityRow], *, action: str) -> GateError:
+    """The error that says what these rows demand and what was received."""
+    return GateError(
+        what,
+        expected=", ".join(f"{row.measure} {row.limit}" for row in refused),
+        received=", ".join(f"{row.value:.4g}" for row in refused),
+        action=action,
+    )
 
 
 def unfit(rows: Sequence[ParityRow], views: Sequence[str]) -> dict[str, str]:

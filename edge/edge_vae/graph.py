@@ -53,7 +53,7 @@ class ScoringGraph:
         terms: Terms of the score.
         channels: Channels of a window.
         threads: Interpreters that share many windows between them, each in a thread of its own. One model is too small
-            for several threads of one interpreter: they made it slower (docs/speed.md).
+            for several threads of one interpreter: with two it scored at half to three quarters of the rate of one.
 
     Raises:
         InferenceError: No interpreter is installed, or it refuses the model, or the model lacks a tensor, or its

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_vae import describe
-from edge_vae.errors import DataError, GateError
+from edge_vae.errors import DataError
 from edge_vae_converters import conversion, parity
 from edge_vae_converters.demo import picture, verdict
 from edge_vae_converters.demo.agent import STATUS_TOPIC, agent, agent_config
@@ -121,12 +121,7 @@ def _convert(run: Run, output: Path, screen: Screen) -> Path:
         screen.say(line)
     if refused := parity.failures(converted.parity):
         what = f"{run.folder}: the gate refuses the model in every precision"
-        raise GateError(
-            what,
-            expected=", ".join(f"{row.measure} {row.limit}" for row in refused),
-            received=", ".join(f"{row.value:.4g}" for row in refused),
-            action="Train with other settings, or more data.",
-        )
+        raise parity.refusal(what, refused, action="Train with other settings, or more data.")
     conversion.write(converted, output, run)
     return output
 

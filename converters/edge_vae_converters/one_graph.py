@@ -40,6 +40,9 @@ _LONGEST_FAST_MATRIX, _LONGEST_MATRIX = 64, 128
 """Samples up to which a matrix gives the spectrum sooner than TFLite's FFT does, and up to which it is used where the
 FFT cannot be, whose length is a power of two."""
 
+_MOST_JOINED = 5
+"""Inputs up to which XNNPACK takes a CONCATENATION."""
+
 Tensor = Any
 Values = tuple[Tensor, Tensor]
 """A statistic (1, 1), and each channel's part in it (1, channels). The axis of windows stays everywhere: XNNPACK takes
@@ -48,13 +51,14 @@ no operator that drops an axis but RESHAPE, and one that is left to others costs
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a view makes of one window; see `edge_vae.view.Seen`."""
+    """What a view makes of one window, see `edge_vae.view.Seen`, and its lag."""
 
     target: Tensor
     reconstruction: Tensor
     mean: Tensor
     log_variance: Tensor
     variance: NDArray[np.float32]
+    lag: int
 
 
 def one_graph(
@@ -207,7 +211,7 @@ def _after(manifest: Manifest, outputs: Sequence[str], reference: Mapping[str, N
             reconstruction = found.get(f"{name}.{OUTPUTS[0]}", tf.zeros_like(target))
             mean, log_variance = (found.get(f"{name}.{o}", n) for o, n in zip(OUTPUTS[1:], nothing, strict=True))
             variance = np.array(view.variance, np.float32)
-            sights[name] = _Sight(target, reconstruction, mean, log_variance, variance)
+            sights[name] = _Sight(target, reconstruction, mean, log_variance, variance, view.lag)
         expected = _expected(manifest, sights, condition)
         return [_summary(manifest, window, sights, expected), *extra]
 
@@ -228,11 +232,16 @@ def _lagged(window: Tensor, lag: int) -> Tensor:
     length = window.shape[1]
     if lag in (0, length):
         return window
-    return tf.concat([window[:, at : at + lag] for at in range(length - lag + 1)], 1)
+    pieces = [window[:, at : at + lag] for at in range(length - lag + 1)]
+    while len(pieces) > 1:
+        pieces = [tf.concat(pieces[at : at + _MOST_JOINED], 1) for at in range(0, len(pieces), _MOST_JOINED)]
+    return pieces[0]
 
 
 def _principal(target: Tensor, mean: NDArray[np.float32], components: Tensor) -> Tensor:
-    centred = tf.reshape(target, (-1, len(mean))) - mean
+    # A product of three axes with a matrix becomes BATCH_MATMUL, which XNNPACK takes with the components on either
+    # side; one of two axes becomes a FULLY_CONNECTED of transposed components, which are no constant and stay out.
+    centred = tf.reshape(target, (1, -1, len(mean))) - mean
     kept = tf.linalg.matmul(tf.linalg.matmul(centred, components, transpose_b=True), components)
     return tf.reshape(kept + mean, target.shape)
 
@@ -300,7 +309,12 @@ def _with_mean(parts: Tensor) -> Values:
 
 
 def _errors(sight: _Sight, variance: NDArray[np.float32] | float) -> Tensor:
-    return tf.reduce_mean(tf.square(sight.target - sight.reconstruction) / variance, 1)
+    squares = tf.square(sight.target - sight.reconstruction) / variance
+    if sight.lag:  # rows are added sooner where they are long
+        channels = squares.shape[2]
+        means = tf.reduce_mean(tf.reshape(squares, (1, -1, sight.lag * channels)), 1)
+        squares = tf.reshape(means, (1, sight.lag, channels))
+    return tf.reduce_mean(squares, 1)
 
 
 def _mean_error(sight: _Sight, _: Term) -> Values:

@@ -92,7 +92,9 @@ class _Watched:
         self._conditions.append(conditions)
         count, _, channels = scaled.shape
         nothing, terms = np.zeros((count, channels)), len(self.manifest.score)
-        return Scores(np.zeros(count), nothing, np.zeros((count, terms)), np.zeros((count, terms, channels))), nothing
+        return Scores.of(
+            np.zeros(count), nothing, np.zeros((count, terms)), np.zeros((count, terms, channels))
+        ), nothing
 
     def take(self) -> WindowSet:
         """What it was handed since the last call."""

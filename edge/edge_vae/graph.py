@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.errors import InferenceError
-from edge_vae.runtime import Outputs, TFLiteRuntime
+from edge_vae.runtime import OneOutput, Outputs, TFLiteRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import Scores
 
@@ -24,8 +24,8 @@ _SHARED_WINDOWS = 32
 """Fewer windows are scored sooner by one thread than handed out."""
 
 SUMMARY = "summary"
-"""The output (1, n) that holds, one after the other: the score, what each term says, each channel's part in each term
-(terms * channels), each channel's share, and the scaled mean that is expected of each channel."""
+"""The output (1, n) that holds, one after the other: the table of `Scores`, and the scaled mean that is expected of
+each channel."""
 
 
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,9 +62,9 @@ class ScoringGraph:
 
     def __init__(self, model: bytes, graph: Graph, *, terms: int, channels: int, threads: int = 1) -> None:
         self._terms, self._channels = terms, channels
-        self._runtimes = [TFLiteRuntime(model, outputs=graph.outputs) for _ in range(threads)]
+        runtimes = [TFLiteRuntime(model, outputs=graph.outputs) for _ in range(threads)]
         self._pool = _pool(threads) if threads > 1 else None
-        self.runtime = self._runtimes[0]
+        self.runtime = runtimes[0]
         expected, received = 1 + terms + (terms + 2) * channels, self.runtime.output_shape(SUMMARY)
         if received != (expected,):
             raise InferenceError(
@@ -72,32 +72,24 @@ class ScoringGraph:
                 expected=f"{expected} numbers for {terms} terms and {channels} channels",
                 received=f"{received}",
             )
+        self._summarise = [runtime.only(SUMMARY) for runtime in runtimes]
 
     def score(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         """Scores of scaled, unclipped windows (windows, length, channels), and the mean of what was expected."""
-        terms, channels = self._terms, self._channels
-        summary = self._summaries(scaled.astype(np.float32), conditions).astype(np.float64)
-        said, parts, shares = 1, 1 + terms, 1 + terms + terms * channels
-        return Scores(
-            summary[:, 0], summary[:, shares : shares + channels], summary[:, said:parts],
-            summary[:, parts:shares].reshape(-1, terms, channels),
-        ), summary[:, shares + channels :]  # fmt: skip
-
-    def _summaries(self, scaled: NDArray[np.float32], conditions: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._pool is None or len(scaled) < _SHARED_WINDOWS:
-            return self.runtime.only(SUMMARY, scaled, conditions)
-        shares = [np.array_split(array, len(self._runtimes)) for array in (scaled, conditions)]
-        return np.concatenate(list(self._pool.map(_summaries_of, self._runtimes, *shares)))
+            summary = self._summarise[0](scaled, conditions)
+        else:
+            shares = [np.array_split(array, len(self._summarise)) for array in (scaled, conditions)]
+            summary = np.concatenate(list(self._pool.map(_called, self._summarise, *shares)))
+        return Scores(summary, self._terms, self._channels), summary[:, -self._channels :]
 
     def outputs(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Outputs:
         """All outputs for scaled windows, by the names of the graph's description."""
         return self.runtime(scaled.astype(np.float32), conditions)
 
 
-def _summaries_of(
-    runtime: TFLiteRuntime, scaled: NDArray[np.float32], conditions: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    return runtime.only(SUMMARY, scaled, conditions)
+def _called(summarise: OneOutput, scaled: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
+    return summarise(scaled, conditions)
 
 
 def _pool(threads: int) -> Executor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_vae.errors import InferenceError
+from edge_vae.sample import FloatArray
 
-__all__ = ["Outputs", "Runtime", "TFLiteRuntime", "runtime_name"]
+__all__ = ["OneOutput", "Outputs", "Runtime", "TFLiteRuntime", "runtime_name"]
 
 Outputs = dict[str, NDArray[np.float32]]
 """Output name to array (windows, ...), in real numbers whatever the model computes in."""
+
+OneOutput = Callable[[FloatArray, NDArray[np.float32]], FloatArray]
+"""From windows (windows, steps, channels) and conditions (windows, conditions) to an output (windows, n)."""
 
 _RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 
@@ -101,22 +105,11 @@ class TFLiteRuntime:
 
     def __call__(self, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> Outputs:
         """Outputs for what a view sees of windows (windows, steps, channels), clipped; one invocation each."""
-        return self._run(windows, conditions, self._outputs)
-
-    def only(self, name: str, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One of the outputs; the others are not fetched."""
-        return self._run(windows, conditions, {name: self._outputs[name]})[name]
-
-    def output_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an output for one window."""
-        return self._outputs[name].shape
-
-    def _run(
-        self, windows: NDArray[np.float32], conditions: NDArray[np.float32], wanted: Mapping[str, _Tensor]
-    ) -> Outputs:
         stored = zip(self._inputs, (windows, conditions), strict=False)  # a model without modes has one input
         given = [(tensor.index, tensor.stored(real)) for tensor, real in stored]
-        made = [(tensor.index, np.empty((len(windows), *tensor.shape), tensor.dtype)) for tensor in wanted.values()]
+        made = [
+            (tensor.index, np.empty((len(windows), *tensor.shape), tensor.dtype)) for tensor in self._outputs.values()
+        ]
         interpreter = self._interpreter
         for i in range(len(windows)):
             for index, values in given:
@@ -124,7 +117,36 @@ class TFLiteRuntime:
             interpreter.invoke()
             for index, values in made:
                 values[i] = interpreter.get_tensor(index)[0]
-        return {name: wanted[name].real(values) for name, (_, values) in zip(wanted, made, strict=True)}
+        return {name: self._outputs[name].real(values) for name, (_, values) in zip(self._outputs, made, strict=True)}
+
+    def only(self, name: str) -> OneOutput:
+        """One of the outputs, of a model that takes and gives float32; the others are not fetched."""
+        interpreter, output, shape = self._interpreter, self._outputs[name].index, self._outputs[name].shape
+        set_tensor, invoke, get_tensor = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
+        first, second = self._inputs[0].index, self._inputs[1].index if self.conditions else None
+
+        def one(window: NDArray[np.float32], condition: NDArray[np.float32]) -> NDArray[np.float32]:
+            set_tensor(first, window)
+            if second is not None:
+                set_tensor(second, condition)
+            invoke()
+            found: NDArray[np.float32] = get_tensor(output)
+            return found
+
+        def run(windows: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
+            single = windows.astype(np.float32)
+            if len(single) == 1:
+                return one(single, conditions).astype(np.float64)
+            made = np.empty((len(single), *shape))
+            for i in range(len(single)):
+                made[i] = one(single[i : i + 1], conditions[i : i + 1])
+            return made
+
+        return run
+
+    def output_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an output for one window."""
+        return self._outputs[name].shape
 
 
 def runtime_name() -> str:

@@ -8,7 +8,6 @@ A higher score is more anomalous.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -127,21 +126,53 @@ class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of windows.
+    """Scores of windows: parts of one table, taken out when they are asked for.
 
-    Attributes:
-        score: (windows,) at least 0.
-        shares: (windows, channels) each channel's part of the score; a row sums to 1.
-        terms: (windows, terms) what each term says, log(1 + -log p), whether it counts in this window or not.
-        parts: (windows, terms, channels) what each channel has in the statistic of each term, at least 0.
+    Args:
+        table: (windows, n) with, one after the other, the score, what each term says, each channel's part in each term
+            (terms * channels), and each channel's share.
+        terms: Terms of the score.
+        channels: Channels of a window.
     """
 
-    score: FloatArray
-    shares: FloatArray
-    terms: FloatArray
-    parts: FloatArray
+    __slots__ = ("_channels", "_table", "_terms")
+
+    def __init__(self, table: FloatArray, terms: int, channels: int) -> None:
+        self._table, self._terms, self._channels = table, terms, channels
+
+    @classmethod
+    def of(cls, score: FloatArray, shares: FloatArray, terms: FloatArray, parts: FloatArray) -> Scores:
+        """The scores that have these parts."""
+        windows, count, channels = parts.shape
+        table = np.concatenate([score[:, None], terms, parts.reshape(windows, count * channels), shares], axis=1)
+        return cls(table, count, channels)
+
+    @property
+    def score(self) -> FloatArray:
+        """(windows,) at least 0."""
+        return self._table[:, 0]
+
+    @property
+    def terms(self) -> FloatArray:
+        """(windows, terms) what each term says, log(1 + -log p), whether it counts in this window or not."""
+        return self._table[:, 1 : 1 + self._terms]
+
+    @property
+    def parts(self) -> FloatArray:
+        """(windows, terms, channels) what each channel has in the statistic of each term, at least 0."""
+        flat = self._table[:, 1 + self._terms : self._shares]
+        return flat.reshape(len(flat), self._terms, self._channels)
+
+    @property
+    def shares(self) -> FloatArray:
+        """(windows, channels) each channel's part of the score; a row sums to 1."""
+        return self._table[:, self._shares : self._shares + self._channels]
+
+    @property
+    def _shares(self) -> int:
+        """Column where the shares begin."""
+        return 1 + self._terms + self._terms * self._channels
 
 
 Values = tuple[FloatArray, FloatArray]
@@ -330,7 +361,7 @@ def fuse(terms: Sequence[Term], windows: FloatArray, seen: Mapping[str, Seen]) -
         value, parts[:, i] = _values(term, windows, seen)
         said[:, i] = _said(term.tail(value))
         weighted += (said[:, i] + TINY)[:, None] * _normalised(parts[:, i])
-    return Scores(_score(said), _normalised(weighted), said, parts)
+    return Scores.of(_score(said), _normalised(weighted), said, parts)
 
 
 def _said(surprise: FloatArray) -> FloatArray:

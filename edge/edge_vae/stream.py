@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ __all__ = ["Scored", "Stream", "UnknownMode", "join"]
 
 _MOST_UNKNOWN = 64
 """Different unknown modes that are told of in a session: a column that never repeats is no mode."""
+_BLOCK_BYTES = 1 << 18
+"""So much memory may the windows take that are scored together: what they are scaled to stays in the caches."""
+_NO_ENDS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,14 @@ class Stream:
         self._scalers = scalers or [manifest.scaler]
         samples = manifest.baseline if baseline is None else baseline
         self._baseline = Baseline(samples=samples, model=self._scalers[0])
-        # Two further columns carry each sample's row and time through the ring.
-        self._windower = Windower(
-            length=self._length, stride=stride or manifest.window.stride, channels=self._channels + 2
-        )
+        stride = stride or manifest.window.stride
+        self._windower = Windower(length=self._length, stride=stride, channels=self._channels)
+        self._block = stride * max(1, _BLOCK_BYTES // (self._length * self._channels * np.float64().nbytes))
+        self._mean = np.full((1, self._length), 1.0 / self._length)
         self.removed, self._fresh = 0, True
         self.unusable = 0
         """Samples in a row, up to the latest, that could not be used."""
+        self._scaler, self._repeated = self._scalers[0], self._scalers[0].repeated(self._length)
         self._latest: list[tuple[FloatArray, NDArray[np.float32], Scaler]] = []
         self._met: list[UnknownMode] = []
         self.start_session()
@@ -96,10 +101,10 @@ class Stream:
 
     def window(self, i: int) -> tuple[FloatArray, NDArray[np.float32], Scaler]:
         """Window `i` of the latest push (1, length, channels), scaled, with its conditions and its scaler."""
-        for scaled, conditions, scaler in self._latest:
-            if i < len(scaled):
-                return scaled[i : i + 1], conditions[i : i + 1], scaler
-            i -= len(scaled)
+        for windows, conditions, scaler in self._latest:
+            if i < len(windows):
+                return scaler(windows[i : i + 1]), conditions[i : i + 1], scaler
+            i -= len(windows)
         raise IndexError(i)
 
     def take_unknown(self) -> list[UnknownMode]:
@@ -163,49 +168,61 @@ class Stream:
                 self._met.append(UnknownMode(mode, float(times[at])))
 
     def _push(self, values: FloatArray, times: FloatArray) -> Scored:
-        usable = np.asarray(np.isfinite(values).all(axis=1))
-        self.removed += int(len(usable) - usable.sum())
+        if not len(values):
+            return self._scored(_NO_ENDS, np.empty((0, self._length, self._channels)), times, times)
+        finite = np.isfinite(values)
+        whole = np.count_nonzero(finite) == finite.size  # far sooner than all()
+        usable: NDArray[np.bool_] = finite[:, 0] if whole else np.asarray(finite.all(axis=1))
         cuts = segment_starts(times, usable, period_s=self._period_s, previous_s=self._previous_s)
-        if len(cuts):
-            cuts[0] |= usable[0] and self.unusable > 0
-        columns = np.empty((len(values), self._channels + 2))
-        columns[:, :-2], columns[:, -2], columns[:, -1] = values, np.arange(self._row, self._row + len(values)), times
-        pieces = [self._segment(piece, keep) for piece, keep in _cut(columns, usable, cuts)]
-        self._remember(values, times, usable)
-        return join(pieces) if pieces else self._scored(np.empty((0, self._length, columns.shape[1])))
+        if self.unusable and usable[0]:
+            cuts[0] = True
+        runs = [(0, len(usable))] if whole and not np.count_nonzero(cuts) else _runs(usable, cuts)
+        pieces = []
+        for start, stop in runs:
+            if cuts[start]:
+                self._restart_segment()
+            blocks = range(start, stop, self._block)
+            pieces += [self._segment(values, times, at, min(at + self._block, stop)) for at in blocks]
+        self._remember(times, usable)
+        return join(pieces) if pieces else self._push(values[:0], times[:0])
 
-    def _segment(self, piece: FloatArray, new_segment: bool) -> Scored:  # noqa: FBT001 (private, from a tuple)
-        if new_segment:
-            self._restart_segment()
-        taken = self._baseline.push(piece[:, :-2])
-        _, windows = self._windower.push(piece[taken:])
-        return self._scored(windows)
+    def _segment(self, values: FloatArray, times: FloatArray, start: int, stop: int) -> Scored:
+        """The windows that these usable samples complete."""
+        start += self._baseline.push(values[start:stop])
+        later = times[start:stop]
+        ends, windows, starts = self._windower.push(values[start:stop], later)
+        return self._scored(ends + (self._row + start), windows, starts, later[ends])
 
-    def _scored(self, windows: FloatArray) -> Scored:
-        scaler = self._baseline.scaler or self._scalers[0]
-        values, rows, times = windows[:, :, :-2], windows[:, :, -2], windows[:, :, -1]
-        conditions = np.repeat(self._conditions[[max(self._mode, 0)]], len(windows), axis=0)
-        scaled = scaler(values)
-        scores, expected = self._detector(scaled, conditions)
-        if len(windows):
-            self._latest.append((scaled, conditions, scaler))
-        after_break = np.zeros(len(windows), np.bool_)
-        if len(windows):
+    def _scored(self, rows: NDArray[np.int64], windows: FloatArray, starts: FloatArray, ends: FloatArray) -> Scored:
+        scaler, count = self._baseline.scaler or self._scalers[0], len(windows)
+        if scaler is not self._scaler:
+            self._scaler, self._repeated = scaler, scaler.repeated(self._length)
+        mode = max(self._mode, 0)
+        conditions = self._conditions[mode : mode + 1]
+        if count != 1:
+            conditions = np.repeat(conditions, count, axis=0)
+        scores, expected = self._detector(self._repeated(windows), conditions)
+        after_break = np.zeros(count, np.bool_)
+        if count:
+            self._latest.append((windows, conditions, scaler))
             after_break[0], self._fresh = self._fresh, False
         return Scored(
-            rows[:, -1].astype(np.int64), times[:, 0], times[:, -1], scores.score, scores.shares, scores.terms,
-            values.mean(axis=1), scaler.inverse(expected), after_break,
+            rows, starts, ends, scores.score, scores.shares, scores.terms, (self._mean @ windows)[:, 0],
+            scaler.inverse(expected), after_break,
         )  # fmt: skip
 
     def _restart_segment(self) -> None:
         self._windower.reset()
         self._fresh = True
 
-    def _remember(self, values: FloatArray, times: FloatArray, usable: NDArray[np.bool_]) -> None:
-        if len(values):
-            self._row += len(values)
+    def _remember(self, times: FloatArray, usable: NDArray[np.bool_]) -> None:
+        self._row += len(times)
+        self.removed += len(usable) - int(np.count_nonzero(usable))
+        if usable[-1]:
+            self.unusable = 0
+        else:
             self.unusable = int(usable[::-1].argmax()) if usable.any() else self.unusable + len(usable)
-            self._previous_s = float(times[-1])
+        self._previous_s = float(times[-1])
 
 
 def _carried(modes: NDArray[np.intp], told: NDArray[np.bool_], *, before: int) -> NDArray[np.intp]:
@@ -214,17 +231,10 @@ def _carried(modes: NDArray[np.intp], told: NDArray[np.bool_], *, before: int) -
     return np.where(latest >= 0, modes[latest], before)
 
 
-def _cut(columns: FloatArray, usable: NDArray[np.bool_], cuts: NDArray[np.bool_]) -> list[tuple[FloatArray, bool]]:
-    """Runs of usable samples, each with whether it starts a segment."""
-    if not len(columns):
-        return []
-    if usable.all() and not cuts[1:].any():
-        return [(columns, bool(cuts[0]))]
-    kept, starts = columns[usable], cuts[usable]
-    edges = np.flatnonzero(starts)
-    if not len(edges) or edges[0]:
-        edges = np.concatenate([[0], edges])
-    return [(run, bool(starts[at])) for at, run in zip(edges, np.split(kept, edges[1:]), strict=True) if len(run)]
+def _runs(usable: NDArray[np.bool_], cuts: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Start and stop of the runs of usable samples without a cut but at their start."""
+    edges = np.flatnonzero(cuts | ~usable).tolist()
+    return [(at, end) for at, end in itertools.pairwise([0, *edges, len(usable)]) if at < end and usable[at]]
 
 
 def join(pieces: list[Scored]) -> Scored:

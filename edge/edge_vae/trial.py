@@ -55,11 +55,12 @@ def _mode(manifest: Manifest, condition: NDArray[np.float32]) -> tuple[Scaler, t
 
 def decider(detector: Explainer, samples: list[Sample]) -> Call:
     """A window in sensor units to a decision: scaled, seen by every model, scored, held against the threshold."""
-    threshold, count = detector.manifest.threshold.value, len(samples)
+    threshold, length = detector.manifest.threshold.value, detector.manifest.window.length
+    ready = [(sample.scaler.repeated(length), sample.values, sample.conditions) for sample in samples]
 
     def decide(i: int) -> bool:
-        sample = samples[i % count]
-        scores, _ = detector(sample.scaler(sample.values), sample.conditions)
+        scaler, values, conditions = ready[i % len(ready)]
+        scores, _ = detector(scaler(values), conditions)
         return bool(scores.score[0] > threshold)
 
     return decide

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edge_vae.sample import FloatArray
 
-__all__ = ["GAP_PERIODS", "Windower", "overlap", "sample_period_s", "segment_starts", "sliding"]
+__all__ = ["GAP_PERIODS", "Windower", "Windows", "overlap", "sample_period_s", "segment_starts", "sliding"]
 
 GAP_PERIODS = 5.0
 """A step in time longer than this many sample periods is a gap. Loggers that truncate to whole seconds show steps of
@@ -15,6 +15,10 @@ two periods without having lost anything; five periods without a sample are lost
 
 _RING_WINDOWS = 64
 """Windows that fit between two moves of the ring's content to its front."""
+
+Windows = tuple[NDArray[np.int64], FloatArray, FloatArray]
+"""For each window: the index of its last sample among those that were pushed (windows,), its samples (windows, length,
+channels), and the time of its first sample (windows,)."""
 
 
 def overlap(length: int, stride: int) -> float:
@@ -48,10 +52,12 @@ def segment_starts(
     steps = np.empty(len(times))
     steps[:1] = times[:1] - previous_s
     np.subtract(times[1:], times[:-1], out=steps[1:])  # np.diff takes four times as long for one sample
-    with np.errstate(invalid="ignore"):
-        cut = (steps > GAP_PERIODS * period_s) | (steps < 0)
-    cut[1:] |= ~usable[:-1]
-    return np.asarray(cut & usable, dtype=np.bool_)
+    cut: NDArray[np.bool_] = steps > GAP_PERIODS * period_s
+    cut |= steps < 0
+    if np.count_nonzero(usable) < len(usable):
+        cut[1:] |= ~usable[:-1]
+        cut &= usable
+    return cut
 
 
 def sliding(values: FloatArray, *, length: int, stride: int) -> FloatArray:
@@ -81,6 +87,7 @@ class Windower:
             raise ValueError(msg)
         self._length, self._stride = length, stride
         self._ring = np.empty((2 * length + stride * _RING_WINDOWS, channels))
+        self._times = np.empty(len(self._ring))
         self.reset()
 
     def reset(self) -> None:
@@ -88,40 +95,39 @@ class Windower:
         self._filled = 0
         self._skip = 0
 
-    def push(self, values: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
-        """Ends and windows that these samples complete.
+    def push(self, values: FloatArray, times: FloatArray) -> Windows:
+        """The windows that these samples complete.
 
         Args:
             values: (samples, channels), any number of samples.
-
-        Returns:
-            (windows,) index within `values` of each window's last sample, and (windows, length, channels).
+            times: (samples,) their times.
         """
-        if 0 < len(values) <= len(self._ring) - self._filled:
-            return self._append(values)
-        ends, windows, at = [], [], 0
+        if len(values) <= len(self._ring) - self._filled:
+            return self._append(values, times)
+        pieces, at = [], 0
         while at < len(values):
-            piece = values[at : at + len(self._ring) - self._filled]
-            piece_ends, piece_windows = self._append(piece)
-            ends.append(piece_ends + at)
-            windows.append(piece_windows)
-            at += len(piece)
-        if not ends:
-            return np.empty(0, np.int64), np.empty((0, self._length, values.shape[1]))
-        return np.concatenate(ends), np.concatenate(windows)
+            piece = slice(at, at + len(self._ring) - self._filled)
+            ends, windows, starts = self._append(values[piece], times[piece])
+            pieces.append((ends + at, windows, starts))
+            at = piece.stop
+        ends, windows, starts = (np.concatenate(each) for each in zip(*pieces, strict=True))
+        return ends, windows, starts
 
-    def _append(self, piece: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
-        before = self._filled
-        self._ring[before : before + len(piece)] = piece
-        self._filled += len(piece)
-        count = max(0, (self._filled - self._skip - self._length) // self._stride + 1)
-        windows = np.empty((count, self._length, self._ring.shape[1]))
-        for i in range(count):
-            start = self._skip + i * self._stride
-            windows[i] = self._ring[start : start + self._length]
-        ends = self._skip + self._length - 1 + self._stride * np.arange(count, dtype=np.int64) - before
-        self._forget(self._skip + self._stride * len(windows))
-        return ends, windows
+    def _append(self, values: FloatArray, times: FloatArray) -> Windows:
+        before, length, stride = self._filled, self._length, self._stride
+        self._filled = filled = before + len(values)
+        self._ring[before:filled], self._times[before:filled] = values, times
+        first = self._skip
+        count = max(0, (filled - first - length) // stride + 1)
+        beyond = first + stride * count
+        windows = np.empty((count, length, self._ring.shape[1]))
+        for i, at in enumerate(range(first, beyond, stride)):
+            windows[i] = self._ring[at : at + length]
+        starts = self._times[first:beyond:stride].copy()
+        end = first + length - 1 - before
+        ends = np.arange(end, end + stride * count, stride)
+        self._forget(beyond)
+        return ends, windows, starts
 
     def _forget(self, first_needed: int) -> None:
         """Move the samples that a later window needs to the front once the ring is half used."""
@@ -129,6 +135,7 @@ class Windower:
         self._skip = first_needed
         if self._filled * 2 < len(self._ring):
             return
-        self._ring[:kept] = self._ring[self._filled - kept : self._filled].copy()
+        for ring in (self._ring, self._times):
+            ring[:kept] = ring[self._filled - kept : self._filled].copy()
         self._skip = max(first_needed - self._filled, 0)
         self._filled = kept

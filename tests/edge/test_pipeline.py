@@ -130,7 +130,7 @@ class Level:
     def __call__(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         self.batches.append(len(scaled))
         level, ones = scaled.mean(axis=(1, 2)), np.ones((len(scaled), 1))
-        return Scores(level, ones, level[:, None], level[:, None, None]), np.zeros((len(scaled), 1))
+        return Scores.of(level, ones, level[:, None], level[:, None, None]), np.zeros((len(scaled), 1))
 
     def explain(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Explained:
         return Explained(np.ones((len(scaled), 1)), np.zeros((len(scaled), 1)))

@@ -18,6 +18,11 @@ def numbered(samples: int, channels: int = 2) -> FloatArray:
     return np.arange(samples * channels, dtype=np.float64).reshape(samples, channels)
 
 
+def seconds(samples: int) -> FloatArray:
+    """Times of samples at 2 Hz."""
+    return np.arange(samples) / 2
+
+
 def windows_slowly(values: FloatArray, length: int, stride: int) -> list[list[list[float]]]:
     return [values[at : at + length].tolist() for at in range(0, len(values) - length + 1, stride)]
 
@@ -49,43 +54,49 @@ def test_a_windower_gives_the_windows_of_the_whole_segment_for_any_pieces(
     values = numbered(sum(pieces))
     windower = Windower(length=length, stride=stride, channels=2)
     for size in pieces[:restart_after]:  # whatever an earlier segment left behind must not matter
-        windower.push(-numbered(size))
+        windower.push(-numbered(size), -seconds(size))
     windower.reset()
 
     ends: list[int] = []
     windows: list[FloatArray] = []
+    first_times: list[float] = []
     at = 0
     for size in pieces:
-        found_ends, found = windower.push(values[at : at + size])
+        piece = slice(at, at + size)
+        found_ends, found, found_starts = windower.push(values[piece], seconds(len(values))[piece])
         assert found.shape == (len(found_ends), length, 2)
         ends += (at + found_ends).tolist()
         windows += list(found)
+        first_times += found_starts.tolist()
         at += size
 
     expected = sliding(values, length=length, stride=stride)
     assert ends == [length - 1 + i * stride for i in range(len(expected))]
+    assert first_times == [i * stride / 2 for i in range(len(expected))]
     np.testing.assert_array_equal(np.array(windows).reshape(expected.shape), expected)
 
 
 def test_a_piece_much_larger_than_the_ring_gives_every_window() -> None:
     values = numbered(50_000)
-    ends, windows = Windower(length=16, stride=5, channels=2).push(values)
+    ends, windows, first_times = Windower(length=16, stride=5, channels=2).push(values, seconds(50_000))
     np.testing.assert_array_equal(windows, sliding(values, length=16, stride=5))
     assert ends[-1] == 15 + 5 * (len(windows) - 1)
+    np.testing.assert_array_equal(first_times, (ends - 15) / 2)
 
 
 def test_windows_handed_out_earlier_keep_their_values() -> None:
     windower = Windower(length=4, stride=1, channels=2)
-    _, first = windower.push(numbered(4))
+    _, first, first_times = windower.push(numbered(4), seconds(4))
     kept = first.copy()
-    windower.push(-numbered(5_000))
+    windower.push(-numbered(5_000), -seconds(5_000))
     np.testing.assert_array_equal(first, kept)
+    assert first_times == [0.0]
 
 
 def test_the_ring_holds_windows_not_the_recording() -> None:
     windower = Windower(length=8, stride=2, channels=1)
     before = windower._ring.nbytes
-    windower.push(numbered(100_000, 1))
+    windower.push(numbered(100_000, 1), seconds(100_000))
     assert windower._ring.nbytes == before < 10_000
 
 

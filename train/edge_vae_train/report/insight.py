@@ -151,4 +151,6 @@ class _Sight:
             explained = explain(self._detector, scaled[chosen], conditions[chosen], self._explanation)
             shares[chosen], expected[chosen] = explained.shares, explained.expected
         terms = len(self.manifest.score)
-        return Scores(np.zeros(count), shares, np.zeros((count, terms)), np.zeros((count, terms, channels))), expected
+        return Scores.of(
+            np.zeros(count), shares, np.zeros((count, terms)), np.zeros((count, terms, channels))
+        ), expected

@@ -80,6 +80,7 @@ class Joined:
         if len(root.subgraphs) != 1:
             msg = f"the model of {name} has loops"  # each is a subgraph of its own
             raise ValueError(msg)
+        _leave_batch_open(root)
         (graph,) = root.subgraphs
         numbers = {int(own): given for own, given in zip(graph.inputs, inputs, strict=True)}
         taken = [own for own in numbers if graph.tensors[own].type != schema.TensorType.FLOAT32]
@@ -156,6 +157,21 @@ class Joined:
             tensor.buffer = len(self._model.buffers) - 1
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
+
+
+def _leave_batch_open(root: Any) -> None:
+    """Have each RESHAPE that keeps a batch of one take whatever batch comes."""
+    (graph,) = root.subgraphs
+    for operator in graph.operators:
+        if root.operatorCodes[operator.opcodeIndex].builtinCode != schema.BuiltinOperator.RESHAPE:
+            continue
+        given, made = (graph.tensors[int(number)] for number in (operator.inputs[0], operator.outputs[0]))
+        if given.shape[0] == made.shape[0] == 1:
+            shape = np.array([-1, *made.shape[1:]], np.int32)
+            if len(operator.inputs) > 1:
+                root.buffers[graph.tensors[int(operator.inputs[1])].buffer].data = shape.view(np.uint8)
+            if operator.builtinOptions is not None:
+                operator.builtinOptions.newShape = shape
 
 
 def _buffer(data: bytes | None) -> Any:

@@ -241,7 +241,8 @@ def _lagged(window: Tensor, lag: int) -> Tensor:
 def _principal(target: Tensor, mean: NDArray[np.float32], components: Tensor) -> Tensor:
     # A product of three axes with a matrix becomes BATCH_MATMUL, which XNNPACK takes with the components on either
     # side; one of two axes becomes a FULLY_CONNECTED of transposed components, which are no constant and stay out.
-    centred = tf.reshape(target, (1, -1, len(mean))) - mean
+    steps, channels = target.shape[1:]
+    centred = tf.reshape(target, (1, steps * channels // len(mean), len(mean))) - mean
     kept = tf.linalg.matmul(tf.linalg.matmul(centred, components, transpose_b=True), components)
     return tf.reshape(kept + mean, target.shape)
 
@@ -256,7 +257,9 @@ def _summary(manifest: Manifest, window: Tensor, sights: Mapping[str, _Sight], e
     parts = tf.reshape(tf.concat([part for _, part in values], 1), (1, len(terms), len(manifest.channels)))
     weighted = tf.reshape(said + TINY, (1, len(terms), 1)) * _normalised(parts)
     shares = _normalised(tf.reduce_sum(weighted, 1) + TINY)
-    return tf.concat([_score(said), said, tf.reshape(parts, (1, -1)), shares, expected], 1)
+    return tf.concat(
+        [_score(said), said, tf.reshape(parts, (1, len(terms) * len(manifest.channels))), shares, expected], 1
+    )
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -311,8 +314,8 @@ def _with_mean(parts: Tensor) -> Values:
 def _errors(sight: _Sight, variance: NDArray[np.float32] | float) -> Tensor:
     squares = tf.square(sight.target - sight.reconstruction) / variance
     if sight.lag:  # rows are added sooner where they are long
-        channels = squares.shape[2]
-        means = tf.reduce_mean(tf.reshape(squares, (1, -1, sight.lag * channels)), 1)
+        _, steps, channels = squares.shape
+        means = tf.reduce_mean(tf.reshape(squares, (1, steps // sight.lag, sight.lag * channels)), 1)
         squares = tf.reshape(means, (1, sight.lag, channels))
     return tf.reduce_mean(squares, 1)
 
@@ -333,8 +336,8 @@ def _largest_error(sight: _Sight, term: Term) -> Values:
 def _feature_distance(sight: _Sight, term: Term) -> Values:
     _, steps, channels = sight.target.shape
     offset = tf.transpose(sight.target - np.array(term.centre, np.float32), (0, 2, 1))
-    offset = tf.reshape(offset, (channels, 1, steps))
-    precision = np.array(term.precision, np.float32).reshape(channels, steps, steps)
+    offset = tf.reshape(offset, (1, channels, 1, steps))
+    precision = np.array(term.precision, np.float32).reshape(1, channels, steps, steps)
     products = tf.reshape(tf.linalg.matmul(offset, precision) * offset, (1, channels, steps))
     parts = tf.reduce_sum(products, 2)
     return tf.reduce_max(parts, 1, keepdims=True), tf.maximum(parts, 0.0)

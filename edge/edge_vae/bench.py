@@ -93,7 +93,7 @@ def measure(file: Path, *, windows: int = 2000, seconds: float = 2.0, threads: i
     before = os.getloadavg()[0]
     bundle = Bundle.read(file)
     detector = load(bundle, path=str(file), threads=threads)  # says best what is wrong with a bundle
-    started = footprint(file, threads=threads)
+    started = footprint(file)
     samples, stride = golden_samples(bundle), bundle.manifest.window.stride
     calls = {
         PATH: decider(detector, samples),

@@ -119,8 +119,13 @@ class CompiledDetector:
         return explain(self, scaled, conditions, self.manifest.explanation)
 
 
-def load(bundle: Bundle, *, path: str, threads: int = 1) -> Explainer:
+def load(bundle: Bundle, *, path: str, threads: int = 0) -> Explainer:
     """The detector of a bundle, after its golden windows gave their golden scores here.
+
+    Args:
+        bundle: The bundle.
+        path: Its name in errors.
+        threads: For recorded data, see `ScoringGraph`; threads of each interpreter where the models are separate.
 
     Raises:
         InferenceError: No interpreter, or it refuses a model.
@@ -167,7 +172,7 @@ def _detector(bundle: Bundle, *, path: str, threads: int) -> Explainer:
 
 def _runtime(bundle: Bundle, view: View, model: Model, *, path: str, threads: int) -> TFLiteRuntime:
     manifest = bundle.manifest
-    runtime = TFLiteRuntime(bundle.models[view.name], outputs=model.outputs, threads=threads)
+    runtime = TFLiteRuntime(bundle.models[view.name], outputs=model.outputs, threads=max(threads, 1))
     expected = (view.steps(manifest.window.length), len(manifest.channels))
     _expect_fitting(runtime, expected, manifest.conditions, what=f"view {view.name}", path=path)
     return runtime

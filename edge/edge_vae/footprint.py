@@ -46,13 +46,13 @@ class Footprint:
     peak_mib: float
 
 
-def footprint(bundle: Path, *, threads: int = 1) -> Footprint:
+def footprint(bundle: Path) -> Footprint:
     """What a process takes that does nothing but load a bundle.
 
     Raises:
         InferenceError: That process died, hung, or could not load the bundle.
     """
-    command = [sys.executable, "-m", "edge_vae.footprint", str(bundle), str(threads)]
+    command = [sys.executable, "-m", "edge_vae.footprint", str(bundle)]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603 (ourselves)
     except subprocess.TimeoutExpired as error:
@@ -78,7 +78,7 @@ def _failed(bundle: Path, received: str) -> InferenceError:
     )
 
 
-def _measured(bundle: Path, *, threads: int) -> Footprint:
+def _measured(bundle: Path) -> Footprint:
     python_mib, _ = memory_mib()
     began_s = time.perf_counter()
     from edge_vae.bundle import Bundle
@@ -87,7 +87,7 @@ def _measured(bundle: Path, *, threads: int) -> Footprint:
 
     runtime_name()  # imports the interpreter's module, which would count as loading otherwise
     imported_s, (imported_mib, _) = time.perf_counter(), memory_mib()
-    loaded = load(Bundle.read(bundle), path=str(bundle), threads=threads)
+    loaded = load(Bundle.read(bundle), path=str(bundle))
     loaded_s, (loaded_mib, peak_mib) = time.perf_counter(), memory_mib()
     del loaded  # held until here: its memory is what was asked for
     return Footprint(imported_s - began_s, loaded_s - imported_s, python_mib, imported_mib, loaded_mib, peak_mib)
@@ -95,6 +95,6 @@ def _measured(bundle: Path, *, threads: int) -> Footprint:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(json.dumps(asdict(_measured(Path(sys.argv[1]), threads=int(sys.argv[2])))))
+        sys.stdout.write(json.dumps(asdict(_measured(Path(sys.argv[1])))))
     except EdgeVaeError as error:
         sys.exit(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,11 @@ from edge_vae.score import Scores
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["SUMMARY", "Graph", "ScoringGraph"]
+__all__ = ["BATCH", "SUMMARY", "Graph", "ScoringGraph"]
 
-_SHARED_WINDOWS = 32
-"""Fewer windows are scored sooner by one thread than handed out."""
+BATCH = 8
+"""Windows of one invocation where there are many: 8 take 7 to 14 % less time than one by one; with 32 their numbers
+leave the caches, and it takes longer again (docs/decisions/0024)."""
 
 SUMMARY = "summary"
 """The output (1, n) that holds, one after the other: the table of `Scores`, and the scaled mean that is expected of
@@ -52,7 +54,8 @@ class ScoringGraph:
         graph: What the manifest says of it.
         terms: Terms of the score.
         channels: Channels of a window.
-        threads: Interpreters that share many windows between them, each in a thread of its own. One model is too small
+        threads: Interpreters that share many windows between them, `BATCH` an invocation, each in a thread of its own;
+            0: none, which is what an agent with its few windows has, and saves their memory. One model is too small
             for several threads of one interpreter: with two it scored at half to three quarters of the rate of one.
 
     Raises:
@@ -60,11 +63,9 @@ class ScoringGraph:
             summary is not one of so many terms and channels.
     """
 
-    def __init__(self, model: bytes, graph: Graph, *, terms: int, channels: int, threads: int = 1) -> None:
+    def __init__(self, model: bytes, graph: Graph, *, terms: int, channels: int, threads: int = 0) -> None:
         self._terms, self._channels = terms, channels
-        runtimes = [TFLiteRuntime(model, outputs=graph.outputs) for _ in range(threads)]
-        self._pool = _pool(threads) if threads > 1 else None
-        self.runtime = runtimes[0]
+        self.runtime = TFLiteRuntime(model, outputs=graph.outputs)
         expected, received = 1 + terms + (terms + 2) * channels, self.runtime.output_shape(SUMMARY)
         if received != (expected,):
             raise InferenceError(
@@ -72,20 +73,36 @@ class ScoringGraph:
                 expected=f"{expected} numbers for {terms} terms and {channels} channels",
                 received=f"{received}",
             )
-        self._summarise = [runtime.only(SUMMARY) for runtime in runtimes]
+        self._one = self.runtime.only(SUMMARY)
+        self._many = [runtime.only(SUMMARY) for runtime in _batched(model, graph, threads)]
+        self._pool = _pool(threads) if len(self._many) > 1 else None
 
     def score(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         """Scores of scaled, unclipped windows (windows, length, channels), and the mean of what was expected."""
-        if self._pool is None or len(scaled) < _SHARED_WINDOWS:
-            summary = self._summarise[0](scaled, conditions)
-        else:
-            shares = [np.array_split(array, len(self._summarise)) for array in (scaled, conditions)]
-            summary = np.concatenate(list(self._pool.map(_called, self._summarise, *shares)))
+        batches = len(scaled) // BATCH if self._many else 0
+        summary = self._in_batches(scaled, conditions, batches) if batches else self._one(scaled, conditions)
         return Scores(summary, self._terms, self._channels), summary[:, -self._channels :]
+
+    def _in_batches(self, scaled: FloatArray, conditions: NDArray[np.float32], batches: int) -> FloatArray:
+        """The summaries of so many batches, which the interpreters share, and of the windows that are left over."""
+        threads = len(self._many)
+        edges = [BATCH * (batches * i // threads) for i in range(threads + 1)]
+        pieces = [slice(*edge) for edge in itertools.pairwise(edges)]
+        given = self._many, [scaled[piece] for piece in pieces], [conditions[piece] for piece in pieces]
+        found = self._pool.map(_called, *given) if self._pool else map(_called, *given)
+        return np.concatenate([*found, self._one(scaled[edges[-1] :], conditions[edges[-1] :])])
 
     def outputs(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Outputs:
         """All outputs for scaled windows, by the names of the graph's description."""
         return self.runtime(scaled.astype(np.float32), conditions)
+
+
+def _batched(model: bytes, graph: Graph, threads: int) -> list[TFLiteRuntime]:
+    """So many interpreters that take `BATCH` windows at once, or one where the graph holds them to one."""
+    try:
+        return [TFLiteRuntime(model, outputs=graph.outputs, batch=BATCH) for _ in range(threads)]
+    except InferenceError:
+        return [TFLiteRuntime(model, outputs=graph.outputs) for _ in range(threads)]
 
 
 def _called(summarise: OneOutput, scaled: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:

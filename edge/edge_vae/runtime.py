@@ -76,16 +76,19 @@ class TFLiteRuntime:
         model: The flatbuffer.
         outputs: Name of each wanted output to the name of its tensor in the model.
         threads: Threads of the interpreter.
+        batch: Windows that an invocation is made to take, where the model's operators leave that open.
 
     Raises:
-        InferenceError: No interpreter is installed, or it refuses the model, or the model lacks a tensor.
+        InferenceError: No interpreter is installed, or it refuses the model or the batch, or the model lacks a tensor.
     """
 
-    def __init__(self, model: bytes, *, outputs: dict[str, str], threads: int = 1) -> None:
+    def __init__(self, model: bytes, *, outputs: dict[str, str], threads: int = 1, batch: int = 1) -> None:
         self.name, interpreter_class = _interpreter_class()
         try:
             with _silenced():
                 self._interpreter = interpreter_class(model_content=model, num_threads=threads)
+                for details in self._interpreter.get_input_details() if batch > 1 else ():
+                    self._interpreter.resize_tensor_input(details["index"], (batch, *details["shape"][1:]))
                 self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             what = f"{self.name} refuses the model"
@@ -98,6 +101,7 @@ class TFLiteRuntime:
                 expected=f"a window, perhaps a condition, and the outputs {', '.join(outputs.values())}",
                 received=f"{len(inputs)} inputs and the outputs {', '.join(found)}",
             )
+        self._batch = batch
         self._inputs = [_Tensor.of(details) for details in inputs]
         self.input_shape = self._inputs[0].shape
         self.conditions = self._inputs[1].shape[0] if len(inputs) > 1 else 0
@@ -120,26 +124,30 @@ class TFLiteRuntime:
         return {name: self._outputs[name].real(values) for name, (_, values) in zip(self._outputs, made, strict=True)}
 
     def only(self, name: str) -> OneOutput:
-        """One of the outputs, of a model that takes and gives float32; the others are not fetched."""
-        interpreter, output, shape = self._interpreter, self._outputs[name].index, self._outputs[name].shape
+        """One of the outputs, of a model that takes and gives float32; the others are not fetched.
+
+        It is given whole batches.
+        """
+        interpreter, batch = self._interpreter, self._batch
+        output, shape = self._outputs[name].index, self._outputs[name].shape
         set_tensor, invoke, get_tensor = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
         first, second = self._inputs[0].index, self._inputs[1].index if self.conditions else None
 
-        def one(window: NDArray[np.float32], condition: NDArray[np.float32]) -> NDArray[np.float32]:
-            set_tensor(first, window)
+        def one(windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> NDArray[np.float32]:
+            set_tensor(first, windows)
             if second is not None:
-                set_tensor(second, condition)
+                set_tensor(second, conditions)
             invoke()
             found: NDArray[np.float32] = get_tensor(output)
             return found
 
         def run(windows: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
             single = windows.astype(np.float32)
-            if len(single) == 1:
+            if len(single) == batch:
                 return one(single, conditions).astype(np.float64)
             made = np.empty((len(single), *shape))
-            for i in range(len(single)):
-                made[i] = one(single[i : i + 1], conditions[i : i + 1])
+            for at in range(0, len(single), batch):
+                made[at : at + batch] = one(single[at : at + batch], conditions[at : at + batch])
             return made
 
         return run

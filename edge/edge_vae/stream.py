@@ -17,8 +17,8 @@ __all__ = ["Scored", "Stream", "UnknownMode", "join"]
 
 _MOST_UNKNOWN = 64
 """Different unknown modes that are told of in a session: a column that never repeats is no mode."""
-_BLOCK_BYTES = 1 << 18
-"""So much memory may the windows take that are scored together: what they are scaled to stays in the caches."""
+_BLOCK = 64
+"""Windows that are scored together: with more, what they are scaled to leaves the caches."""
 _NO_ENDS = np.empty(0, np.int64)
 
 
@@ -84,7 +84,7 @@ class Stream:
         self._baseline = Baseline(samples=samples, model=self._scalers[0])
         stride = stride or manifest.window.stride
         self._windower = Windower(length=self._length, stride=stride, channels=self._channels)
-        self._block = stride * max(1, _BLOCK_BYTES // (self._length * self._channels * np.float64().nbytes))
+        self._block = stride * _BLOCK
         self._mean = np.full((1, self._length), 1.0 / self._length)
         self.removed, self._fresh = 0, True
         self.unusable = 0

@@ -16,13 +16,14 @@ from edge_vae.detector import CompiledDetector, Detector, load
 from edge_vae.errors import InferenceError
 from edge_vae.explain import Explanation
 from edge_vae.features import feature_names, features
-from edge_vae.graph import SUMMARY, ScoringGraph
+from edge_vae.graph import BATCH, SUMMARY, ScoringGraph
 from edge_vae.principal import PrincipalRuntime
 from edge_vae.runtime import Runtime, TFLiteRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import TERMS, Term, fit_terms, needs_model, view_of
 from edge_vae.threshold import Threshold
 from edge_vae.view import Model, View, see, to_rows
+from edge_vae_converters import joining
 from edge_vae_converters.compiling import compiled
 from edge_vae_converters.one_graph import one_graph
 from edge_vae_converters.tflite import Converted, convert
@@ -150,10 +151,11 @@ def by_steps(bundle: Bundle, models: dict[str, Converted]) -> Detector:
     return Detector(bundle.manifest, runtimes)
 
 
-def by_graph(bundle: Bundle, models: dict[str, Converted]) -> CompiledDetector:
+def by_graph(bundle: Bundle, models: dict[str, Converted], *, threads: int = 0) -> CompiledDetector:
     model, graph = one_graph(bundle.manifest, models, bundle.reference)
     terms, channels = len(bundle.manifest.score), len(bundle.manifest.channels)
-    return CompiledDetector(bundle.manifest, ScoringGraph(model, graph, terms=terms, channels=channels))
+    running = ScoringGraph(model, graph, terms=terms, channels=channels, threads=threads)
+    return CompiledDetector(bundle.manifest, running)
 
 
 def check_same(
@@ -168,6 +170,11 @@ def check_same(
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=rtol, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(found.shares, expected.shares, atol=1e-4)
     np.testing.assert_allclose(found_means, means, rtol=1e-4, atol=1e-5)
+    # In batches, with some windows left over. Kernels may add in another order for several rows.
+    batched, batched_means = by_graph(bundle, models, threads=1)(windows, conditions)
+    for name in ("score", "terms", "parts", "shares"):
+        np.testing.assert_allclose(getattr(batched, name), getattr(found, name), rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(batched_means, found_means, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("term", sorted(TERMS))
@@ -270,14 +277,41 @@ def test_a_summary_of_another_size_is_refused() -> None:
         ScoringGraph(model, graph, terms=2, channels=CHANNELS)
 
 
-def test_windows_are_scored_alike_by_one_interpreter_and_by_several() -> None:
+@pytest.mark.parametrize("modes", [None, MODES], ids=["no modes", "modes"])
+def test_a_graph_takes_several_windows_at_once(modes: Modes | None) -> None:
+    terms = ("window.max", "features.nll", "features.level", "pca", "features.mahalanobis")
+    bundle, models, _ = made(terms, modes=modes, precision="int8")
+    model, graph = one_graph(bundle.manifest, models, bundle.reference)
+    batched = TFLiteRuntime(model, outputs=graph.outputs, batch=BATCH)
+    conditions = np.zeros((BATCH, batched.conditions), np.float32)
+    assert batched.only(SUMMARY)(windows_of(12)[:BATCH], conditions).shape == (BATCH, 1 + 5 + 7 * CHANNELS)
+
+
+@pytest.mark.parametrize("count", [0, 1, BATCH - 1, BATCH, 3 * BATCH + 1, 100])
+def test_windows_are_scored_alike_by_one_interpreter_and_by_several(count: int) -> None:
     bundle, models, _ = made(("window.nll", "features.nll"))
     model, graph = one_graph(bundle.manifest, models, bundle.reference)
-    windows = np.concatenate([windows_of(12, seed=seed) for seed in range(3)])
-    nothing = np.zeros((len(windows), 0), np.float32)
-    one, several = (
+    windows = np.concatenate([windows_of(12, seed=seed) for seed in range(2)])[:count]
+    nothing = np.zeros((count, 0), np.float32)
+    one, *others = (
         ScoringGraph(model, graph, terms=2, channels=CHANNELS, threads=threads).score(windows, nothing)[0]
-        for threads in (1, 3)
+        for threads in (0, 1, 3)
+    )
+    assert one.score.shape == (count,)
+    for several in others:
+        np.testing.assert_allclose(several.score, one.score, rtol=1e-6)
+        np.testing.assert_allclose(several.parts, one.parts, rtol=1e-5, atol=1e-9)
+
+
+def test_a_graph_that_takes_one_window_alone_is_shared_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, models, _ = made(("window.nll",))
+    monkeypatch.setattr(joining, "_leave_batch_open", lambda _: None)
+    model, graph = one_graph(bundle.manifest, models, bundle.reference)
+    with pytest.raises(InferenceError, match="refuses the model"):
+        TFLiteRuntime(model, outputs=graph.outputs, batch=BATCH)
+    windows, nothing = windows_of(12), np.zeros((COUNT, 0), np.float32)
+    one, several = (
+        ScoringGraph(model, graph, terms=1, channels=CHANNELS, threads=threads).score(windows, nothing)[0]
+        for threads in (0, 2)
     )
     np.testing.assert_array_equal(several.score, one.score)
-    np.testing.assert_array_equal(several.parts, one.parts)

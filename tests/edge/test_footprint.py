@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_vae.errors import InferenceError
-from edge_vae.footprint import footprint, memory_mib
+from edge_vae.footprint import footprint
 
 
 def test_memory_grows_from_step_to_step(bundle_path: Path) -> None:

@@ -184,7 +184,7 @@ def doctor(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click pass
     "--threads",
     type=click.IntRange(min=1),
     default=1,
-    help="Interpreters that share windows in bulk. [1, as the agent]",
+    help="Interpreters that share windows in bulk, as for recorded data. [1]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def bench(bundle: Path, windows: int, seconds: float, threads: int, as_json: bool) -> None:  # noqa: FBT001

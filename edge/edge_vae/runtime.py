@@ -101,6 +101,9 @@ class TFLiteRuntime:
                 expected=f"a window, perhaps a condition, and the outputs {', '.join(outputs.values())}",
                 received=f"{len(inputs)} inputs and the outputs {', '.join(found)}",
             )
+        if batch > 1 and (kept := [name for name, tensor in outputs.items() if found[tensor]["shape"][0] != batch]):
+            what = f"{self.name} cannot have the model take {batch} windows at once"
+            raise InferenceError(what, expected=f"{batch} of each output", received=f"another number of {kept[0]}")
         self._batch = batch
         self._inputs = [_Tensor.of(details) for details in inputs]
         self.input_shape = self._inputs[0].shape

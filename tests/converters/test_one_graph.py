@@ -8,6 +8,7 @@ import keras
 import msgspec
 import numpy as np
 import pytest
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from edge_vae.alarm import AlarmRules
@@ -25,7 +26,8 @@ from edge_vae.threshold import Threshold
 from edge_vae.view import Model, View, see, to_rows
 from edge_vae_converters import joining
 from edge_vae_converters.compiling import compiled
-from edge_vae_converters.one_graph import one_graph
+from edge_vae_converters.joining import ends
+from edge_vae_converters.one_graph import _converted, one_graph
 from edge_vae_converters.tflite import Converted, convert
 from edge_vae_train.models import Architecture, build, scoring_graph
 from edge_vae_train.prepare import WindowSet
@@ -315,3 +317,11 @@ def test_a_graph_that_takes_one_window_alone_is_shared_all_the_same(monkeypatch:
         for threads in (0, 2)
     )
     np.testing.assert_array_equal(several.score, one.score)
+
+
+def test_an_output_that_stays_one_for_a_whole_batch_is_refused() -> None:
+    model = _converted(lambda window: [window * 2.0, tf.zeros((1, 4))], [(1, 12, CHANNELS)])
+    outputs = dict(zip(("doubled", "constant"), ends(model).output_names, strict=True))
+    TFLiteRuntime(model, outputs=outputs)
+    with pytest.raises(InferenceError, match="8 windows at once: expected 8 of each output, received another number"):
+        TFLiteRuntime(model, outputs=outputs, batch=BATCH)

@@ -221,7 +221,9 @@ def test_samples_with_missing_readings_are_counted_and_left_out(manifest: Manife
     assert (pipeline.removed, pipeline.windows) == (2, 3)
 
 
-@pytest.mark.parametrize(("length", "most"), [(8, PIECE_BYTES // 64), (PIECE_BYTES // 8, 1), (PIECE_BYTES // 2, 1)])
+@pytest.mark.parametrize(
+    ("length", "most"), [(8, 64), (PIECE_BYTES // 80, 10), (PIECE_BYTES // 8, 1), (PIECE_BYTES // 2, 1)]
+)
 def test_windows_that_are_scored_together_take_bounded_memory(manifest: Manifest, length: int, most: int) -> None:
     scorer = Level(manifest, length=length, stride=length)
     pipeline = Pipeline(scorer, rules=AT_ONCE)

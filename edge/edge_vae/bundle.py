@@ -1,8 +1,7 @@
 """The bundle: one file with all that the device needs, and the figures that say how good it is.
 
-A ZIP with stored entries in a fixed order and with fixed times, so that equal content gives equal bytes. Reading packs
-the content again and compares: a file with one changed bit anywhere is refused. No path is ever taken from inside the
-archive.
+A ZIP with entries in a fixed order and with fixed times, and the SHA-256 of all that is before it as its comment. Reading
+compares: a file with one changed bit anywhere is refused. No path is ever taken from inside the archive.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,11 @@ __all__ = [
     "npz_to_arrays",
 ]
 
-FORMAT = 4
+FORMAT = 5
 """Version of the bundle's layout. A reader takes its own version only."""
 
 MAX_BYTES = 16 << 20
-"""A larger file is not read at all: a model has some tens of kilobytes."""
+"""A larger file is not read at all, and no content that unpacks to more: a model has some tens of kilobytes."""
 
 _MANIFEST, _GOLDEN, _REFERENCE = "manifest.json", "golden.npz", "reference.npz"
 _MODEL_SUFFIX = ".tflite"
@@ -69,6 +69,9 @@ _FLOAT32_ROUNDING = 2.0**-24
 """Part of a number by which it changes at most when a float32 holds it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first time a ZIP can tell."""
+_BEST_COMPRESSION = 9
+_HASH_BYTES = 64
+"""Of a SHA-256 in hexadecimal."""
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -332,6 +335,7 @@ class Bundle:
     models: Mapping[str, bytes]
     golden: Mapping[str, NDArray[np.float32]]
     reference: Mapping[str, NDArray[Any]]
+    _read: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def sha256(self) -> str:
@@ -339,7 +343,12 @@ class Bundle:
         return hashlib.sha256(self.pack()).hexdigest()
 
     def pack(self) -> bytes:
-        """The bytes of the file."""
+        """The bytes of the file.
+
+        Of a bundle that was read, the very bytes it was read from: zlib's versions compress in different ways.
+        """
+        if self._read:
+            return self._read
         manifest = msgspec.json.encode(self.manifest)
         contents = {_MANIFEST: manifest}
         contents |= {name + _MODEL_SUFFIX: self.models[name] for name in _hashes(self.manifest)}
@@ -373,7 +382,9 @@ class Bundle:
         for name, sha256 in hashes.items():
             if sha256 != hashlib.sha256(models[name]).hexdigest():
                 raise _refused(path, "a model whose hash is not the manifest's")
-        return cls(manifest, models, golden, reference)
+        bundle = cls(manifest, models, golden, reference)
+        object.__setattr__(bundle, "_read", packed)
+        return bundle
 
     @classmethod
     def read(cls, path: Path) -> Bundle:
@@ -489,27 +500,34 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 def _zipped(contents: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, content in contents.items():
-            archive.writestr(_entry(name), content)
-    return file.getvalue()
+            archive.writestr(_entry(name), content, zipfile.ZIP_DEFLATED, _BEST_COMPRESSION)
+        archive.comment = bytes(_HASH_BYTES)
+    before = file.getvalue()[:-_HASH_BYTES]
+    return before + _hash(before)
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _unzipped(packed: bytes, path: str) -> dict[str, bytes]:
-    """Contents of the entries, after a check that packing them gives the very same bytes."""
+    """Contents of the entries, after a check that no bit of the file was changed."""
+    if packed[-_HASH_BYTES:] != _hash(packed[:-_HASH_BYTES]):
+        raise _refused(path, f"{len(packed)} bytes that are truncated, changed, of another version or something else")
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             entries = archive.infolist()
             names = [e.filename for e in entries]
             models = [name for name in names if name.endswith(_MODEL_SUFFIX)]
-            if names != [_MANIFEST, *models, _GOLDEN, _REFERENCE] or any(e.compress_type for e in entries):
+            if names != [_MANIFEST, *models, _GOLDEN, _REFERENCE] or archive.comment != packed[-_HASH_BYTES:]:
                 raise _refused(path, "a ZIP with other entries")
-            contents = {name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise _refused(path, f"{len(packed)} bytes that are truncated, changed or something else ({error})") from error
-    if _zipped(contents) != packed:
-        raise _refused(path, "a file that was changed after it was written")
-    return contents
+            if sum(e.file_size for e in entries) > MAX_BYTES:
+                raise _refused(path, f"a content of more than {MAX_BYTES} bytes")
+            return {name: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise _refused(path, f"a ZIP that cannot be read ({error})") from error
 
 
 def _refused(path: str, received: str) -> BundleError:

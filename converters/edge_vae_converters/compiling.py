@@ -42,7 +42,8 @@ def compiled(
         model, graph = one_graph(parts.manifest, models, parts.reference)
     except ValueError as error:
         return parts, (f"no single graph: {error}",)
-    manifest = msgspec.structs.replace(parts.manifest, graph=graph)
+    terms = tuple(msgspec.structs.replace(term, centre=(), precision=()) for term in parts.manifest.score)
+    manifest = msgspec.structs.replace(parts.manifest, graph=graph, score=terms)
     try:
         running = ScoringGraph(model, graph, terms=len(manifest.score), channels=len(manifest.channels))
     except InferenceError as error:

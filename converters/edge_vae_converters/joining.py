@@ -152,6 +152,8 @@ class Joined:
 
     def _take(self, tensor: Any, name: str, data: bytes | None) -> int:
         tensor.name, tensor.buffer = name.encode(), 0
+        if tensor.quantization is not None and tensor.quantization.scale is None:
+            tensor.quantization = None  # the converter gives one to float tensors too, with nothing in it
         if data is not None:
             self._model.buffers.append(_buffer(data))
             tensor.buffer = len(self._model.buffers) - 1

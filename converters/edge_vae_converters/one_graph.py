@@ -157,17 +157,18 @@ def _features(window: Tensor) -> Tensor:
 def _bands(centred: Tensor) -> Tensor:
     """Mean power (1, bands, channels) of the bands of the Hann-windowed spectrum of (1, length, channels)."""
     length, edges = centred.shape[1], band_edges(centred.shape[1])
-    by_channel = tf.transpose(centred, (0, 2, 1))
+    tapered = tf.transpose(centred * np.hanning(length)[:, None].astype(np.float32), (0, 2, 1))
     averages = np.zeros((len(edges) - 1, length // 2), np.float32)
     for band, (low, high) in enumerate(itertools.pairwise(edges)):
         averages[band, low:high] = 1.0 / (high - low)
     if length > _LONGEST_FAST_MATRIX and _has_fft(length):
-        tapered = by_channel * np.hanning(length).astype(np.float32)
         power = tf.square(tf.abs(tf.signal.rfft(tapered))[:, :, 1:])
     else:
-        waves = np.exp(-2j * np.pi * np.outer(np.arange(1, length // 2 + 1), np.arange(length)) / length)
-        tapered = np.concatenate([waves.real, waves.imag]) * np.hanning(length)
-        power = tf.square(tf.linalg.matmul(by_channel, tapered.astype(np.float32), transpose_b=True))
+        # Numbers of one turn, bit for bit: what repeats itself takes an eighth of its bytes in the bundle.
+        turn = np.exp(-2j * np.pi * np.arange(length) / length)
+        waves = turn[np.outer(np.arange(1, length // 2 + 1), np.arange(length)) % length]
+        parts = np.concatenate([waves.real, waves.imag]).round(12).astype(np.float32)
+        power = tf.square(tf.linalg.matmul(tapered, parts, transpose_b=True))
         averages = np.concatenate([averages, averages], axis=1)
     return tf.transpose(tf.linalg.matmul(power, averages, transpose_b=True), (0, 2, 1))
 

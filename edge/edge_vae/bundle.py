@@ -187,7 +187,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a bundle says in plain numbers.
 
-    With a `graph` it holds the models of all views, which tell of what it was made; without, each is a file.
+    With a `graph` it holds the models of all views, which tell of what it was made, and the centre and the precision of
+    each score term; without, each model is a file.
     """
 
     format: int
@@ -268,7 +269,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 msg = f"expected a model with a latent for term {term.name!r}"
                 raise ValueError(msg)
         channels, features = len(self.channels), len(feature_names(self.window.length))
-        for term in self.score:
+        if self.graph and any(term.centre or term.precision for term in self.score):
+            msg = "expected score terms without a centre and a precision, which stand in the graph"
+            raise ValueError(msg)
+        for term in self.score if not self.graph else ():
             latent = max(1, len(term.precision))
             shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
                 "level": ((1, channels), (channels, channels)),

@@ -109,7 +109,8 @@ class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         centre: What its statistic is measured from, or relative to. `t2`, `logm` and `level`: (1, n) means; `max`: (1,
             channels) mean normal errors; `mahalanobis`: (features, channels) means; empty for the others.
         precision: Inverse covariance. `t2`, `logm` and `level`: (n, n); `mahalanobis`: (channels * features, features),
-            that of each channel over its usual distance; empty for the others.
+            that of each channel over its usual distance; empty for the others. Both are empty in the manifest of a
+            bundle with one graph, which holds them.
     """
 
     name: str

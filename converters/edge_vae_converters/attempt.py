@@ -91,6 +91,7 @@ class Attempts:
 
     Attributes:
         run: The run that they are converted from.
+        stored: The same as a bundle stores it: with the PCA that will run beside the converted models.
         trained: Its trained models, by view.
         candidates: Their converted forms.
         normal: Held-out normal windows.
@@ -99,6 +100,7 @@ class Attempts:
     """
 
     run: Run
+    stored: Run
     trained: Mapping[str, Runtime]
     candidates: Candidates
     normal: WindowSet
@@ -115,7 +117,7 @@ class Attempts:
         Raises:
             InferenceError: The runtime refuses a model, and nothing is left to try.
         """
-        trained = self._side(self.trained)
+        trained = self._side(self.run, self.trained)
         precisions = dict.fromkeys(self.trained, precision)
         lines: list[str] = []
         while True:
@@ -135,7 +137,7 @@ class Attempts:
         answer()
         converted = {view: self.candidates.converted(view, precision) for view, precision in precisions.items()}
         runtimes = {view: self.candidates.runtime(view, precision) for view, precision in precisions.items()}
-        side = self._side(runtimes)
+        side = self._side(self.stored, runtimes)
         rows = table(
             converted,
             normal=self.normal.windows,
@@ -147,10 +149,10 @@ class Attempts:
         rows += arenas(converted, precisions)
         return Attempt(dict(precisions), converted, runtimes, side, rows)
 
-    def _side(self, runtimes: Mapping[str, Runtime]) -> Side:
-        seen = seen_by(self.run, runtimes, self.normal)
-        judged = judge(self.run, seen, self.false_alarms_per_day)
-        return Side(judged, seen, seen_by(self.run, runtimes, self.stress))
+    def _side(self, run: Run, runtimes: Mapping[str, Runtime]) -> Side:
+        seen = seen_by(run, runtimes, self.normal)
+        judged = judge(run, seen, self.false_alarms_per_day)
+        return Side(judged, seen, seen_by(run, runtimes, self.stress))
 
     def _refused_by_runtime(self, precisions: Mapping[str, str], simpler: Mapping[str, str]) -> dict[str, str]:
         """The views whose model the runtime refuses and that have another one, and what it says."""

@@ -23,7 +23,7 @@ MAX_DIFFERENCE = 0.005
 """Part of a score, or of the threshold where that is higher, by which the graph may differ. Single precision and other
 ties in the rounding to int8 make 1e-5."""
 
-_LAG_ARRAYS = ("lag_mean", "lag_components")
+_LAG_ARRAYS = ("lag_mean", "lag_components", "lag_steps")
 
 
 def compiled(

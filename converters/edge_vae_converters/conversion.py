@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from edge_vae.bundle import Bundle, ParityRow
 from edge_vae.detector import Detector
 from edge_vae.runtime import Runtime
-from edge_vae.view import Model, View
+from edge_vae.view import LIMIT_SIGMA, Model, View
 from edge_vae_converters import tflite
 from edge_vae_converters.attempt import Attempts, Candidates
 from edge_vae_converters.compiling import compiled
 from edge_vae_converters.parity import Side
 from edge_vae_converters.representative import faulty, representative
-from edge_vae_converters.tflite import FULL_INTEGER
+from edge_vae_converters.small_components import with_small_components
+from edge_vae_converters.tflite import FULL_INTEGER, WEIGHTS_IN_INT8
 from edge_vae_train.explaining import choose
 from edge_vae_train.interrupt import answer, held
 from edge_vae_train.judge import (
@@ -28,6 +30,7 @@ from edge_vae_train.judge import (
     manifest,
     principal_runtime,
     reference_thresholds,
+    seen_by,
 )
 from edge_vae_train.keras_runtime import KerasRuntime
 from edge_vae_train.prepare import WindowSet
@@ -111,12 +114,16 @@ def convert(
     candidates = Candidates(lambda view, wanted: _converted(graphs[view], wanted, given[view]))
     normal = WindowSet.joined(run.held_out)
     stress = stress_windows(run)
+    stored, kept = run, tuple[str, ...]()
+    if precision in WEIGHTS_IN_INT8:
+        stored, kept = with_small_components(run, normal=normal, stress=stress)
     attempts = Attempts(
-        run=run, trained=graphs, candidates=candidates, normal=normal, stress=stress, false_alarms_per_day=wished
-    )
+        run=run, stored=stored, trained=graphs, candidates=candidates, normal=normal, stress=stress,
+        false_alarms_per_day=wished,
+    )  # fmt: skip
     attempt, fallbacks = attempts.settle(precision, simpler=simpler)
     parts = bundled(
-        run,
+        stored,
         name=name,
         side=attempt.side,
         stress=stress,
@@ -133,7 +140,7 @@ def convert(
         windows = WindowSet.joined([normal, stress])
         bundle, why = compiled(parts, attempt.converted, windows=windows, expected=np.concatenate(expected))
     float32 = {view: candidates.converted(view, "float32").model for view in graphs}
-    return Conversion(bundle, parts, float32, fallbacks + why)
+    return Conversion(bundle, parts, float32, kept + fallbacks + why)
 
 
 def bundled(
@@ -174,7 +181,7 @@ def bundled(
     return Bundle(
         manifest=msgspec.structs.replace(described, explanation=explanation),
         models={view: model for view, (_, model) in models.items()},
-        golden=_golden(side, normal, stress),
+        golden=_golden(run, runtimes, side, normal, stress),
         reference=run.reference | reference_thresholds(run, false_alarms_per_day),
     )
 
@@ -196,20 +203,19 @@ def _given(view: View, windows: WindowSet, clip: float) -> list[NDArray[np.float
     return [np.clip(target, -clip, clip).astype(np.float32), windows.conditions]
 
 
-def _golden(candidate: Side, normal: WindowSet, stress: WindowSet) -> dict[str, NDArray[np.float32]]:
-    """A few normal and faulty windows with the scores that the converted models gave them."""
+def _golden(
+    run: Run, runtimes: Mapping[str, Runtime], side: Side, normal: WindowSet, stress: WindowSet
+) -> dict[str, NDArray[Any]]:
+    """A few normal and faulty windows, rounded to float16, with the scores that the converted models give them."""
     cells = normal.windows.shape[1] * normal.windows.shape[2]
     count = min(_GOLDEN_WINDOWS, max(2, _GOLDEN_CELLS // cells))
-    parts = [(normal, candidate.normal, count - count // 2), (stress, candidate.stress, count // 2)]
-    chosen = [(windows, seen, np.linspace(0, len(windows) - 1, part, dtype=int)) for windows, seen, part in parts]
-    golden = WindowSet.joined([windows[at] for windows, _, at in chosen])
-    judged = candidate.judge
-    scores = [judged.score(w[at].windows, {name: one[at] for name, one in seen.items()}) for w, seen, at in chosen]
-    return {
-        "windows": golden.windows,
-        "conditions": golden.conditions,
-        "score": np.concatenate(scores).astype(np.float32),
-    }
+    parts = [(normal, count - count // 2), (stress, count // 2)]
+    chosen = [windows[np.linspace(0, len(windows) - 1, part, dtype=int)] for windows, part in parts]
+    exact = WindowSet.joined(chosen)
+    rounded = np.clip(exact.windows, -LIMIT_SIGMA, LIMIT_SIGMA).astype(np.float16)
+    golden = WindowSet(rounded.astype(np.float32), exact.conditions)
+    score = side.judge.score(golden.windows, seen_by(run, runtimes, golden))
+    return {"windows": rounded, "conditions": golden.conditions, "score": score.astype(np.float32)}
 
 
 @held()

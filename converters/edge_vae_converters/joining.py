@@ -55,9 +55,18 @@ class Joined:
         self._inputs[name] = self._tensor(name, shape, schema.TensorType.FLOAT32)
         return self._inputs[name]
 
-    def constant(self, name: str, array: NDArray[np.float16]) -> int:
-        """A constant as a float32 tensor; it is stored in float16, and widened once when the model is loaded."""
-        stored = self._tensor(f"{name}/stored", array.shape, schema.TensorType.FLOAT16, data=array.tobytes())
+    def constant(self, name: str, array: NDArray[Any], *, steps: NDArray[np.float32] | None = None) -> int:
+        """A constant as a float32 tensor, which is stored smaller and widened once when the model is loaded.
+
+        Args:
+            name: Name of the tensor.
+            array: float16, or int8 (rows, ...).
+            steps: (rows,) the real number that 1 stands for in each row of an int8 array.
+        """
+        kind = schema.TensorType.FLOAT16 if steps is None else schema.TensorType.INT8
+        stored = self._tensor(f"{name}/stored", array.shape, kind, data=array.tobytes())
+        if steps is not None:
+            self._graph.tensors[stored].quantization = _by_row(steps)
         widened = self._tensor(name, array.shape, schema.TensorType.FLOAT32)
         self._convert(schema.BuiltinOperator.DEQUANTIZE, stored, widened)
         return widened
@@ -180,6 +189,12 @@ def _buffer(data: bytes | None) -> Any:
     buffer = schema.BufferT()
     buffer.data = None if data is None else np.frombuffer(data, np.uint8)
     return buffer
+
+
+def _by_row(steps: NDArray[np.float32]) -> Any:
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = steps, np.zeros(len(steps), np.int64)
+    return quantization
 
 
 def _named(name: str, number: int) -> Any:

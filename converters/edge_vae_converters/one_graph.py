@@ -90,7 +90,9 @@ def one_graph(
     outputs: dict[str, int] = {}
     for view, target in zip(with_model, clipped, strict=True):
         outputs |= _model(joined, view, models[view.name], [target, *given[1:]])
-    lag = [joined.constant("lag_components", reference["lag_components"])] if "lag_components" in reference else []
+    lag = []
+    if "lag_components" in reference:
+        lag.append(joined.constant("lag_components", reference["lag_components"], steps=reference.get("lag_steps")))
     seen = [*given, features_target, *outputs.values(), *lag]
     after = joined.add(_after(manifest, list(outputs), reference, lagged=bool(lag)), seen, name="after")
     outputs |= dict(zip([SUMMARY, f"{PCA_VIEW}.{OUTPUTS[0]}"], after, strict=False))

@@ -18,7 +18,18 @@ from edge_vae_converters.microcontroller import arena_bytes, is_runnable
 from edge_vae_converters.tflite import INT8_SAFE, Converted
 from edge_vae_train.judge import Judge
 
-__all__ = ["Side", "arenas", "failures", "refusal", "table", "unfit"]
+__all__ = [
+    "MAX_NOISE",
+    "MIN_SPEARMAN",
+    "Side",
+    "arenas",
+    "failures",
+    "noise_to_error",
+    "rank_correlation",
+    "refusal",
+    "table",
+    "unfit",
+]
 
 MIN_SPEARMAN = 0.999
 MIN_AGREEMENT = 0.99
@@ -62,8 +73,8 @@ def table(
     own = float(np.mean((both0 > t0) == (both1 > t1)))
     auc0, auc1 = float(roc_auc_score(faulty, both0)), float(roc_auc_score(faulty, both1))
     return (
-        _at_least("score Spearman, stress and normal windows", _spearman(both0, both1), MIN_SPEARMAN),
-        _told("score Spearman, normal windows alone", _spearman(n0, n1)),
+        _at_least("score Spearman, stress and normal windows", rank_correlation(both0, both1), MIN_SPEARMAN),
+        _told("score Spearman, normal windows alone", rank_correlation(n0, n1)),
         _at_least("decisions that agree", agreement, MIN_AGREEMENT),
         _told("decisions that agree, own thresholds", own),
         _told("ROC-AUC stress against normal, float", auc0),
@@ -76,17 +87,22 @@ def table(
 
 
 def _view_rows(view: str, converted: Converted, trained: Side, candidate: Side, precision: str) -> list[ParityRow]:
-    before, after = trained.normal[view], candidate.normal[view]
-    noise = np.square(after.reconstruction - before.reconstruction).mean()
-    error = np.square(before.target - before.reconstruction).mean()
     unsafe = sum(count for operator, count in converted.operators.items() if operator not in INT8_SAFE)
+    noise = noise_to_error(trained.normal[view], candidate.normal[view])
     tensors, limit = float(len(converted.float_tensors)), 0 if precision == "int8" else None
     return [
-        _at_most(f"{view}: quantization noise / normal error", float(noise / max(error, _TINY)), MAX_NOISE),
+        _at_most(f"{view}: quantization noise / normal error", noise, MAX_NOISE),
         _at_most(f"{view}: tensors that are neither int8 nor int32", tensors, limit),
         _at_most(f"{view}: operators outside the int8-safe list", float(unsafe), limit),
         _told(f"{view}: model, bytes", float(len(converted.model))),
     ]
+
+
+def noise_to_error(trained: Seen, candidate: Seen) -> float:
+    """Mean square by which a reconstruction of normal windows changed, over the mean square of its error."""
+    noise = np.square(candidate.reconstruction - trained.reconstruction).mean()
+    error = np.square(trained.target - trained.reconstruction).mean()
+    return float(noise / max(error, _TINY))
 
 
 def arenas(converted: Mapping[str, Converted], precisions: Mapping[str, str]) -> tuple[ParityRow, ...]:
@@ -125,7 +141,7 @@ def _told_of(row: ParityRow) -> str:
     return f"{row.measure.rpartition(': ')[2]} {row.value:.4g} where {row.limit} is expected"
 
 
-def _spearman(a: FloatArray, b: FloatArray) -> float:
+def rank_correlation(a: FloatArray, b: FloatArray) -> float:
     """Rank correlation; of scores that are all equal, as where no channel ever varies, 1 if both are, else 0."""
     still = [bool(np.ptp(scores) == 0) for scores in (a, b)]
     if any(still):

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from edge_vae.errors import TrainingError
 
-__all__ = ["FULL_INTEGER", "INT8_SAFE", "PRECISIONS", "Converted", "convert", "described", "silenced"]
+__all__ = [
+    "FULL_INTEGER",
+    "INT8_SAFE",
+    "PRECISIONS",
+    "WEIGHTS_IN_INT8",
+    "Converted",
+    "convert",
+    "described",
+    "silenced",
+]
 
 PRECISIONS = ("int8", "int16x8", "dynamic", "float16", "float32")
 """What a model computes with. `int8`: weights and activations. `int16x8`: int8 weights, int16 activations. `dynamic`:
@@ -26,6 +35,8 @@ the bytes, computed in float32. `float32`: as trained."""
 
 FULL_INTEGER = ("int8", "int16x8")
 """Precisions whose activations have fixed ranges, which the representative data set decides."""
+
+WEIGHTS_IN_INT8 = (*FULL_INTEGER, "dynamic")
 
 INT8_SAFE = frozenset(
     {

@@ -1,15 +1,17 @@
 """The bundle: one file with all that the device needs, and the figures that say how good it is.
 
-A ZIP with entries in a fixed order and with fixed times, and the SHA-256 of all that is before it as its comment. Reading
-compares: a file with one changed bit anywhere is refused. No path is ever taken from inside the archive.
+A ZIP with entries in a fixed order and with fixed times, compressed by LZMA, and with the SHA-256 of all that is before it
+as its comment. Reading compares: a file with one changed bit anywhere is refused. No path is ever taken from inside the
+archive.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import lzma
+import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +71,8 @@ _FLOAT32_ROUNDING = 2.0**-24
 """Part of a number by which it changes at most when a float32 holds it."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first time a ZIP can tell."""
-_BEST_COMPRESSION = 9
+_UNREADABLE = (struct.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError, MemoryError)
+"""What zipfile raises besides its own errors, for a file that its own hash vouches for."""
 _HASH_BYTES = 64
 """Of a SHA-256 in hexadecimal."""
 
@@ -329,10 +332,10 @@ class Bundle:
         golden: `windows` (windows, length, channels), scaled and unclipped, their `conditions` (windows, conditions),
             and the expected `score` (windows,).
         reference: Of the term `pca`, where the score has it and no graph holds it: `lag_mean` (lag * channels,) and
-            `lag_components` (components, lag * channels). Of the PCA that evaluations show beside the model: `mean`
-            (length * channels,), `components` (components, length * channels), `variance` (components,), and `q` and
-            `t2`, the means of both statistics on held-out normals; left out where the window is too large to carry
-            them.
+            `lag_components` (components, lag * channels), in float16, or in int8 with `lag_steps` (components,). Of the
+            PCA that evaluations show beside the model: `mean` (length * channels,) and `components` (components, length
+            * channels) in float16, `variance` (components,), and `q` and `t2`, the means of both statistics on held-out
+            normals; left out where the window is too large to carry them.
     """
 
     manifest: Manifest
@@ -349,7 +352,7 @@ class Bundle:
     def pack(self) -> bytes:
         """The bytes of the file.
 
-        Of a bundle that was read, the very bytes it was read from: zlib's versions compress in different ways.
+        Of a bundle that was read, the very bytes it was read from: versions of LZMA compress in different ways.
         """
         if self._read:
             return self._read
@@ -445,7 +448,7 @@ def arrays_to_npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def npz_to_arrays(packed: bytes) -> dict[str, NDArray[np.float32]]:
-    """The float16 and float32 arrays of an `.npz` file.
+    """The int8, float16 and float32 arrays of an `.npz` file.
 
     Raises:
         ValueError: It is damaged, or holds an array of another type, or a number that is not finite.
@@ -457,8 +460,8 @@ def npz_to_arrays(packed: bytes) -> dict[str, NDArray[np.float32]]:
         msg = f"expected an npz file, received something else ({error})"
         raise ValueError(msg) from error
     for name, array in arrays.items():
-        if array.dtype not in (np.float16, np.float32) or not np.all(np.isfinite(array)):
-            msg = f"expected finite float16 or float32 numbers in {name}, received {array.dtype}"
+        if array.dtype not in (np.int8, np.float16, np.float32) or not np.all(np.isfinite(array)):
+            msg = f"expected int8, or finite float16 or float32 numbers in {name}, received {array.dtype}"
             raise ValueError(msg)
     return arrays
 
@@ -486,6 +489,8 @@ def _expect_fitting(
         if view.name == PCA_VIEW and not manifest.graph:
             components, cells = len(reference.get("lag_components", ())), view.lag * channels
             expected |= {"lag_mean": (cells,), "lag_components": (components, cells)}
+            if reference["lag_components"].dtype == np.int8:
+                expected |= {"lag_steps": (components,)}
     if "components" in reference:
         components, cells = len(reference["components"]), length * channels
         expected |= {"mean": (cells,), "components": (components, cells), "variance": (components,)}
@@ -506,7 +511,7 @@ def _zipped(contents: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in contents.items():
-            archive.writestr(_entry(name), content, zipfile.ZIP_DEFLATED, _BEST_COMPRESSION)
+            archive.writestr(_entry(name), content, zipfile.ZIP_LZMA)
         archive.comment = bytes(_HASH_BYTES)
     before = file.getvalue()[:-_HASH_BYTES]
     return before + _hash(before)
@@ -530,7 +535,7 @@ def _unzipped(packed: bytes, path: str) -> dict[str, bytes]:
             if sum(e.file_size for e in entries) > MAX_BYTES:
                 raise _refused(path, f"a content of more than {MAX_BYTES} bytes")
             return {name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, lzma.LZMAError, *_UNREADABLE) as error:
         raise _refused(path, f"a ZIP that cannot be read ({error})") from error
 
 

@@ -1,8 +1,8 @@
 """A PCA of lag vectors, behind the same contract as a TFLite model.
 
-It stays out of int8: components differ in range by orders of magnitude, and the noise of the largest would drown the
-residual that is looked at (3 to 8 % of the normal error, where a VAE has 0.2 %). As a product of two small matrices it
-is as cheap as an interpreter.
+It computes in float32: the noise of int8 activations would drown the residual that is looked at (3 to 8 % of the normal
+error, where a VAE has 0.2 %). Its components may be stored in int8, each with a step of its own. As a product of two
+small matrices it is as cheap as an interpreter.
 """
 
 from __future__ import annotations
@@ -15,18 +15,35 @@ from numpy.typing import NDArray
 
 from edge_vae.runtime import Outputs
 
-__all__ = ["PrincipalRuntime"]
+__all__ = ["PrincipalRuntime", "in_int8", "real_components"]
+
+_LARGEST = 127
+"""Of int8, on both sides of zero."""
+
+
+def in_int8(components: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Components (components, cells), none of them all zeros, as int8 and the step (components,) of each."""
+    steps = (np.abs(components).max(axis=1) / _LARGEST).astype(np.float32)
+    return np.rint(components / steps[:, None]).astype(np.int8), steps
+
+
+def real_components(stored: NDArray[Any], steps: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Components (components, cells) as float32, whether they are stored in float16 or in int8 with steps."""
+    real = stored.astype(np.float32)
+    return real if steps is None else real * steps[:, None]
 
 
 class PrincipalRuntime:
     """Reconstructs lag vectors from their principal components.
 
     Args:
-        arrays: `lag_mean` (lag * channels,) and `lag_components` (components, lag * channels), orthonormal.
+        arrays: `lag_mean` (lag * channels,) and `lag_components` (components, lag * channels), orthonormal; in int8
+            with their `lag_steps` (components,).
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._mean, self._components = (arrays[name].astype(np.float32) for name in ("lag_mean", "lag_components"))
+        self._mean = arrays["lag_mean"].astype(np.float32)
+        self._components = real_components(arrays["lag_components"], arrays.get("lag_steps"))
 
     def __call__(self, windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> Outputs:  # noqa: ARG002 (contract)
         """Reconstruction of the lag vectors of windows (windows, lag vectors * lag, channels)."""

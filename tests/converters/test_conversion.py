@@ -21,9 +21,10 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import fuse
 from edge_vae.view import Seen, View
 from edge_vae_converters import conversion
-from edge_vae_converters.conversion import Conversion, convert, write
+from edge_vae_converters.conversion import Conversion, convert, stress_windows, write
 from edge_vae_converters.parity import failures
 from edge_vae_converters.representative import faulty
+from edge_vae_converters.small_components import with_small_components
 from edge_vae_converters.tflite import INT8_SAFE
 from edge_vae_train.data import Recording, Session
 from edge_vae_train.judge import judge, keras_runtimes, reference_thresholds, seen_by
@@ -118,15 +119,18 @@ def test_terms_and_threshold_are_fitted_on_the_converted_models_own_outputs(trai
     wish = manifest.threshold.false_alarms_per_day
     runtimes = converted(stress)
     held_out = WindowSet.joined(trained.held_out)
-    own = judge(trained, seen_by(trained, runtimes, held_out), wish)
-    assert tuple(own.terms) == manifest.score
+    stored, _ = with_small_components(trained, normal=held_out, stress=stress_windows(trained))
+    own = judge(stored, seen_by(stored, runtimes, held_out), wish)
+    assert tuple(own.terms) == stress.parts.manifest.score
+    assert [term.tail for term in own.terms] == [term.tail for term in manifest.score]
     assert own.threshold == manifest.threshold
     assert judge(trained, seen_by(trained, keras_runtimes(trained), held_out), wish).threshold != manifest.threshold
 
 
 def test_golden_windows_are_normal_and_faulty_and_reproduce_their_scores(trained: Run, stress: Conversion) -> None:
     golden = stress.bundle.golden
-    normal = {window.tobytes() for window in WindowSet.joined(trained.held_out).windows}
+    normal = {window.astype(np.float16).tobytes() for window in WindowSet.joined(trained.held_out).windows}
+    assert golden["windows"].dtype == np.float16
     kinds = [window.tobytes() in normal for window in golden["windows"]]
     assert kinds == [True] * 4 + [False] * 4
     assert golden["conditions"].shape == (8, 0)
@@ -134,7 +138,7 @@ def test_golden_windows_are_normal_and_faulty_and_reproduce_their_scores(trained
     by_graph, by_parts = (load(bundle, path="rig.evb") for bundle in (stress.bundle, stress.parts))
     scores, _ = by_parts(windows, golden["conditions"])
     np.testing.assert_allclose(scores.score, golden["score"], rtol=1e-6)  # kept in float32
-    again = fuse(stress.bundle.manifest.score, windows, by_parts.see(windows, golden["conditions"]))
+    again = fuse(stress.parts.manifest.score, windows, by_parts.see(windows, golden["conditions"]))
     np.testing.assert_array_equal(again.score, scores.score)
     np.testing.assert_allclose(by_graph(windows, golden["conditions"])[0].score, golden["score"], rtol=1e-4)
 
@@ -153,7 +157,10 @@ def test_int8_ends_leave_the_models_separate(trained: Run, stress: Conversion) -
 
 def test_the_pca_and_the_thresholds_of_both_baselines_travel_along(trained: Run, stress: Conversion) -> None:
     reference, wish = stress.parts.reference, trained.record.settings.calibration.false_alarms_per_day
-    of_the_term, of_the_baseline = {"lag_mean", "lag_components"}, {"mean", "components", "variance", "t2", "q"}
+    of_the_term, of_the_baseline = (
+        {"lag_mean", "lag_components", "lag_steps"},
+        {"mean", "components", "variance", "t2", "q"},
+    )
     assert reference.keys() == {*of_the_term, *of_the_baseline, "z_threshold", "pca_threshold"}
     for name, value in reference_thresholds(trained, wish).items():
         assert reference[name] == value

@@ -18,7 +18,7 @@ from edge_vae.errors import InferenceError
 from edge_vae.explain import Explanation
 from edge_vae.features import feature_names, features
 from edge_vae.graph import BATCH, SUMMARY, ScoringGraph
-from edge_vae.principal import PrincipalRuntime
+from edge_vae.principal import PrincipalRuntime, in_int8
 from edge_vae.runtime import Runtime, TFLiteRuntime
 from edge_vae.sample import FloatArray
 from edge_vae.score import TERMS, Term, fit_terms, needs_model, view_of
@@ -252,6 +252,28 @@ def test_a_compiled_bundle_comes_back_whole_and_scores_and_sees_as_before() -> N
         np.testing.assert_allclose(seen[view].reconstruction, one.reconstruction, atol=1e-5)
         np.testing.assert_allclose(seen[view].mean, one.mean, atol=1e-5)
     assert detector.explain(windows[:1], conditions[:1]).shares.shape == (1, CHANNELS)
+
+
+def test_components_in_int8_are_the_same_numbers_in_the_graph() -> None:
+    bundle, models, conditions = made(("pca", "features.level"))
+    components, steps = in_int8(bundle.reference["lag_components"].astype(np.float32))
+    stored = bundle.reference | {"lag_components": components, "lag_steps": steps}
+    small = Bundle(bundle.manifest, bundle.models, bundle.golden, stored)
+    check_same(small, models, conditions)
+    sizes = [len(one_graph(bundle.manifest, models, one.reference)[0]) for one in (bundle, small)]
+    assert sizes[0] - sizes[1] == pytest.approx(components.size, abs=200)
+
+
+def test_a_compiled_bundle_has_the_tables_of_its_terms_in_the_graph_alone() -> None:
+    bundle, models, conditions = made(("features.mahalanobis", "features.level"))
+    tried = WindowSet(windows_of(12).astype(np.float32), conditions)
+    expected = by_steps(bundle, models)(tried.windows.astype(np.float64), conditions)[0].score
+    packed, _ = compiled(bundle, models, windows=tried, expected=expected)
+    assert all(term.precision for term in bundle.manifest.score)
+    assert [term.tail for term in packed.manifest.score] == [term.tail for term in bundle.manifest.score]
+    assert not any(term.centre or term.precision for term in packed.manifest.score)
+    with pytest.raises(ValueError, match="which stand in the graph"):
+        msgspec.structs.replace(packed.manifest, score=bundle.manifest.score).__post_init__()
 
 
 def test_a_graph_that_scores_otherwise_is_not_taken() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_vae.principal import PrincipalRuntime
+from edge_vae.principal import PrincipalRuntime, in_int8, real_components
 
 LAG, CHANNELS, VECTORS = 3, 2, 4
 CELLS = LAG * CHANNELS
@@ -51,3 +51,15 @@ def test_it_answers_with_the_outputs_of_a_model_without_latent_units(count: int)
         "posterior_log_variance": (count, 0),
     }  # fmt: skip
     assert {array.dtype.name for array in outputs.values()} == {"float32"}
+
+
+def test_components_in_int8_are_off_by_half_a_step_of_their_own_at_most() -> None:
+    components = COMPONENTS.astype(np.float32) * np.array([[1.0], [1e-3]], np.float32)
+    stored, steps = in_int8(components)
+    assert stored.dtype == np.int8
+    assert np.abs(stored).max(axis=1).tolist() == [127, 127]
+    assert (np.abs(real_components(stored, steps) - components) <= 0.5001 * steps[:, None]).all()
+    arrays = {"lag_mean": MEAN, "lag_components": stored, "lag_steps": steps}
+    as_float = {"lag_mean": MEAN, "lag_components": real_components(stored, steps)}
+    found, expected = (PrincipalRuntime(one)(WINDOWS, CONDITIONS)["reconstruction"] for one in (arrays, as_float))
+    np.testing.assert_array_equal(found, expected)

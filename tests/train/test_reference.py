@@ -50,8 +50,10 @@ def test_a_normal_window_scores_two_on_average_and_a_broken_correlation_much_mor
 
 def test_components_are_orthonormal_and_at_most_eight() -> None:
     assert len(FITTED["components"]) == MAX_COMPONENTS
-    np.testing.assert_allclose(FITTED["components"] @ FITTED["components"].T, np.eye(MAX_COMPONENTS), atol=1e-5)
-    assert {name: array.dtype.name for name, array in FITTED.items()} == dict.fromkeys(FITTED, "float32")
+    components = FITTED["components"].astype(np.float64)
+    np.testing.assert_allclose(components @ components.T, np.eye(MAX_COMPONENTS), atol=1e-3)  # three digits of float16
+    kinds = {name: array.dtype.name for name, array in FITTED.items()}
+    assert kinds == dict.fromkeys(FITTED, "float32") | {"mean": "float16", "components": "float16"}
 
 
 def test_few_windows_and_few_cells_give_fewer_components() -> None:

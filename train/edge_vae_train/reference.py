@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ _MAX_WINDOWS = 6000
 _TINY = 1e-9
 """The least mean of a statistic and variance of a component: data that never varies has neither."""
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[Any]]
 
 
 def fit_pca(training: NDArray[np.float32], held_out: NDArray[np.float32], *, seed: int) -> Arrays:
@@ -36,8 +37,8 @@ def fit_pca(training: NDArray[np.float32], held_out: NDArray[np.float32], *, see
     with np.errstate(invalid="ignore"):  # data that never varies has no ratio of variances, which is not asked
         pca = PCA(min(MAX_COMPONENTS, *rows.shape), svd_solver="full").fit(rows)
     fitted: Arrays = {
-        "mean": pca.mean_.astype(np.float32),
-        "components": pca.components_.astype(np.float32),
+        "mean": pca.mean_.astype(np.float16),
+        "components": pca.components_.astype(np.float16),
         "variance": np.maximum(pca.explained_variance_, _TINY).astype(np.float32),
     }
     t2, q = _statistics(fitted, held_out)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_vae.bundle import PCA_VIEW, Bundle, Manifest
-from edge_vae.principal import real_components
 from edge_vae.sample import FloatArray
 from edge_vae.score import Term, view_of
 from edge_vae.view import OUTPUTS, Rows, View
@@ -25,9 +24,13 @@ def tables(bundle: Bundle, graphs: Mapping[str, Graph]) -> Definitions:
     _scalers(c, manifest)
     _waves(c, manifest)
     if any(view.name == PCA_VIEW for view in manifest.views):
-        components = real_components(bundle.reference["lag_components"], bundle.reference.get("lag_steps"))
+        components, steps = bundle.reference["lag_components"], bundle.reference.get("lag_steps")
         c.array("float", "edge_vae_lag_mean", bundle.reference["lag_mean"])
-        c.array("uint16_t", "edge_vae_lag_components", components.astype(np.float16).view(np.uint16))
+        if steps is None:
+            c.array("uint16_t", "edge_vae_lag_components", components.astype(np.float16).view(np.uint16))
+        else:
+            c.array("int8_t", "edge_vae_lag_components", components)
+        c.array("float", "edge_vae_lag_steps", np.ones(len(components)) if steps is None else steps)
     views = [_view(c, manifest, view, graphs) for view in manifest.views]
     no_view = "  {EDGE_VAE_OF_WINDOW, 0, -1, 0, {0, 0}, {0, 0}, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0, 1},"
     c.add("const edge_vae_view edge_vae_views[] = {", *(views or [no_view]), "};", "")

@@ -1,7 +1,7 @@
 """The bundle: one file with all that the device needs, and the figures that say how good it is.
 
-A ZIP with entries in a fixed order and with fixed times, compressed by LZMA, whose comment is the SHA-256 of all that is
-before it. Reading compares: a file with one changed bit anywhere is refused. No path is ever taken from inside the
+A ZIP with entries in a fixed order and with fixed times, compressed by LZMA, whose comment is the SHA-256 of all that
+is before it. Reading compares: a file with one changed bit anywhere is refused. No path is ever taken from inside the
 archive.
 """
 

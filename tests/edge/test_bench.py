@@ -70,7 +70,7 @@ def test_golden_windows_of_a_mode_take_its_own_scaler(bundle: Bundle) -> None:
     golden = {**bundle.golden, "conditions": modes.conditions[[0, 1] * (len(bundle.golden["windows"]) // 2)]}
     samples = golden_samples(Bundle(manifest, bundle.models, golden, bundle.reference))
     assert [sample.mode for sample in samples[:2]] == [(1.0,), (5.0,)]
-    np.testing.assert_allclose(samples[1].values[0], bundle.golden["windows"][1] + 100.0, rtol=1e-6)
+    np.testing.assert_allclose(samples[1].values[0], bundle.golden["windows"][1].astype(float) + 100.0, rtol=1e-6)
     rows = recording(manifest, samples, rows=500)
     assert rows.shape == (500, channels + 1)
     assert set(rows[:, -1]) == {1.0}

@@ -185,8 +185,11 @@ static void find_errors(const edge_vae *machine, const edge_vae_view *view, int 
 }
 
 #if EDGE_VAE_LAG > 0
+#if EDGE_VAE_COMPONENTS_IN_INT8
+static float weight(int8_t stored) { return (float)stored; }
+#else
 /* IEEE 754 half precision to single. The fields lie alike, and the exponents' biases differ by 112. */
-static float half(uint16_t bits) {
+static float weight(uint16_t bits) {
   union {
     uint32_t bits;
     float real;
@@ -196,16 +199,17 @@ static float half(uint16_t bits) {
   as.bits |= (uint32_t)(bits & 0x8000u) << 16;
   return as.real;
 }
+#endif
 
 /* Takes off one lag vector, in machine->work, what one principal component explains of it. */
-static void take_off(float *residual, const float *vector, const uint16_t *component) {
+static void take_off(float *residual, const float *vector, const edge_vae_component *component, float step) {
   float along = 0.0f;
   int32_t i;
   for (i = 0; i < EDGE_VAE_LAG * CHANNELS; i++) {
-    along += (vector[i] - edge_vae_lag_mean[i]) * half(component[i]);
+    along += (vector[i] - edge_vae_lag_mean[i]) * (weight(component[i]) * step);
   }
   for (i = 0; i < EDGE_VAE_LAG * CHANNELS; i++) {
-    residual[i] -= along * half(component[i]);
+    residual[i] -= along * (weight(component[i]) * step);
   }
 }
 
@@ -221,7 +225,7 @@ static void find_residuals(edge_vae *machine, double *parts) {
       residual[i] = vector[i] - edge_vae_lag_mean[i];
     }
     for (k = 0; k < EDGE_VAE_COMPONENTS; k++) {
-      take_off(residual, vector, edge_vae_lag_components + k * cells);
+      take_off(residual, vector, edge_vae_lag_components + k * cells, edge_vae_lag_steps[k]);
     }
     for (i = 0; i < cells; i++) {
       parts[i % CHANNELS] += (double)residual[i] * (double)residual[i];

@@ -56,7 +56,13 @@ extern const float edge_vae_modes[];      /* (modes, mode columns) */
 extern const float edge_vae_hann[];       /* (length,) */
 extern const float edge_vae_cosine[];     /* (length,) of one turn */
 extern const float edge_vae_sine[];
-extern const float edge_vae_lag_mean[];          /* (lag * channels,) */
-extern const uint16_t edge_vae_lag_components[]; /* (components, lag * channels), IEEE 754 half precision */
+#if EDGE_VAE_COMPONENTS_IN_INT8
+typedef int8_t edge_vae_component;
+#else
+typedef uint16_t edge_vae_component; /* IEEE 754 half precision */
+#endif
+extern const float edge_vae_lag_mean[];                    /* (lag * channels,) */
+extern const edge_vae_component edge_vae_lag_components[]; /* (components, lag * channels) */
+extern const float edge_vae_lag_steps[];                   /* (components,) 1 is so much */
 
 #endif

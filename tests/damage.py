@@ -77,7 +77,9 @@ def exchanged(sound: bytes, chance: Random) -> bytes:
     entries = contents(sound)
     name = chance.choice([name for name in entries if name.endswith(".tflite")])
     damage = DAMAGES[chance.choice(sorted(DAMAGES))]
-    return zipped(entries | {name: damage(entries[name], chance)})
+    while (damaged := damage(entries[name], chance)) == entries[name]:
+        pass
+    return zipped(entries | {name: damaged})
 
 
 BUNDLE_DAMAGES: dict[str, Damage] = DAMAGES | {"swapped": swapped, "exchanged": exchanged}
@@ -91,7 +93,7 @@ def contents(packed: bytes) -> dict[str, bytes]:
 
 
 def zipped(entries: dict[str, bytes]) -> bytes:
-    """Packed as the bundle itself is, so that only the content is to blame."""
+    """Packed in a whole ZIP with the hash that is right for it, so that only the content is to blame."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():

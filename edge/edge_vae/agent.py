@@ -30,6 +30,7 @@ from edge_vae.connection import connection
 from edge_vae.detector import load
 from edge_vae.errors import BundleError, ConfigError
 from edge_vae.event import Model, Status, encode, notice
+from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
 from edge_vae.pipeline import Learned, Pipeline
@@ -213,6 +214,7 @@ def run(config: AgentConfig, file: Path, *, once: bool = False, signals: Callabl
     """
     if missing := missing_files(config, file):
         raise ConfigError(str(file), missing)
+    keep_small()
     agent = Agent(config, once=once)
     for number in (signal.SIGTERM, signal.SIGINT):
         signals(number, lambda *_: agent.stop())

@@ -22,8 +22,9 @@ from edge_vae.footprint import memory_mib
 WARM_UP_CALLS = 20
 REST_S = 0.005
 """Before each pass: on a busy machine a process that just slept is left alone for some milliseconds."""
-PASS = 128
-"""Windows of a pass in bulk, and those whose scores are told, to be compared with those of other peers."""
+PASS = 1024
+"""Windows of a pass in bulk, about as many as `edge-vae score` has at once; their scores are compared with those of
+other peers."""
 
 
 def main() -> None:

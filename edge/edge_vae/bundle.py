@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -523,6 +522,16 @@ def _hash(content: bytes) -> bytes:
 
 def _unzipped(packed: bytes, path: str) -> dict[str, bytes]:
     """Contents of the entries, after a check that no bit of the file was changed."""
+    try:
+        from lzma import LZMAError
+    except ImportError as error:
+        what = f"{path}: cannot be unpacked"
+        raise BundleError(
+            what,
+            expected="a Python with its lzma module",
+            received="one that was built without",
+            action="Use the distribution's Python, or build it again beside liblzma (Debian: liblzma-dev).",
+        ) from error
     if packed[-_HASH_BYTES:] != _hash(packed[:-_HASH_BYTES]):
         raise _refused(path, f"{len(packed)} bytes that are truncated, changed, of another version or something else")
     try:
@@ -535,7 +544,7 @@ def _unzipped(packed: bytes, path: str) -> dict[str, bytes]:
             if sum(e.file_size for e in entries) > MAX_BYTES:
                 raise _refused(path, f"a content of more than {MAX_BYTES} bytes")
             return {name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, lzma.LZMAError, *_UNREADABLE) as error:
+    except (zipfile.BadZipFile, LZMAError, *_UNREADABLE) as error:
         raise _refused(path, f"a ZIP that cannot be read ({error})") from error
 
 

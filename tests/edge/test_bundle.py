@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -293,6 +295,17 @@ def test_a_bundle_with_any_bytes_replaced_is_refused(data: st.DataObject) -> Non
 @given(st.binary(max_size=2_000))
 def test_bytes_that_are_something_else_are_refused(packed: bytes) -> None:
     refusal(packed)
+
+
+def test_a_python_without_lzma_says_what_it_lacks(tmp_path: Path) -> None:
+    bundle().write(tmp_path / "pump.evb")
+    program = "import sys; sys.modules['_lzma'] = None; from edge_vae.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "inspect", tmp_path / "pump.evb"], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == EX_CONFIG
+    assert "pump.evb: cannot be unpacked: expected a Python with its lzma module" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_further_bytes_at_the_end_are_refused() -> None:

@@ -27,7 +27,7 @@ as_arm64() {
 as_arm64 apt-get update
 version=$(as_arm64 apt-cache depends python3-minimal | sed -n 's/.*: python\(3\.[0-9]*\)-minimal$/\1/p')
 as_arm64 apt-get download "python$version-minimal" "libpython$version-minimal" "libpython$version-stdlib" \
-  libc6 libexpat1 libffi8 libgcc-s1 libstdc++6 zlib1g
+  libc6 libexpat1 libffi8 libgcc-s1 liblzma5 libstdc++6 zlib1g
 for package in ./*.deb; do dpkg-deb -x "$package" "$folder/root"; done
 
 if emulator=$(command -v qemu-aarch64-static); then

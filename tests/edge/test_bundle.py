@@ -628,6 +628,38 @@ def test_a_pca_with_a_part_missing_or_of_another_shape_is_refused(name: str) -> 
     refusal(zipped(contents() | {"reference.npz": arrays_to_npz(odd)}))
 
 
+def with_a_pca_of_lag_vectors() -> Bundle:
+    """A bundle that scores the residual of one component in int8."""
+    cells = 2 * CHANNELS
+    view = View("pca", "window", (), (), table(1), 2, (), None)
+    described = msgspec.structs.replace(without_models().manifest, views=(view,), score=(Term("pca", TAIL),))
+    reference = {
+        "lag_mean": np.zeros(cells, np.float32),
+        "lag_components": np.full((1, cells), 127, np.int8),
+        "lag_steps": np.array([0.5 / 127], np.float32),
+    }
+    return Bundle(described, {}, golden(), reference)
+
+
+def test_a_pca_of_lag_vectors_in_int8_is_accepted() -> None:
+    whole = with_a_pca_of_lag_vectors()
+    assert Bundle.unpack(whole.pack(), path="pump.evb").reference.keys() == whole.reference.keys()
+
+
+@pytest.mark.parametrize("name", ["lag_mean", "lag_components", "lag_steps"])
+def test_a_pca_of_lag_vectors_with_a_part_missing_or_of_another_shape_is_refused(name: str) -> None:
+    whole = with_a_pca_of_lag_vectors()
+    rest = {key: array for key, array in whole.reference.items() if key != name}
+    for reference in (rest, rest | {name: np.zeros((2, 3, 4), np.float32)}):
+        refusal(Bundle(whole.manifest, {}, whole.golden, reference).pack())
+
+
+def test_steps_of_components_that_are_not_int8_are_refused() -> None:
+    whole = with_a_pca_of_lag_vectors()
+    real = whole.reference["lag_components"].astype(np.float16)
+    refusal(Bundle(whole.manifest, {}, whole.golden, {**whole.reference, "lag_components": real}).pack())
+
+
 def test_arrays_come_back_from_npz_and_numpy_reads_them_too() -> None:
     arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3).T, "a": np.empty((0, 4), np.float32)}
     packed = arrays_to_npz(arrays)

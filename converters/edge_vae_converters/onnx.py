@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from edge_vae.bundle import Bundle, ParityRow, arrays_to_npz
 from edge_vae.detector import Detector
@@ -27,7 +26,7 @@ from edge_vae.errors import MissingExtraError, TrainingError
 from edge_vae.runtime import Outputs, Runtime
 from edge_vae.view import Model, Seen
 from edge_vae_converters.conversion import stress_windows
-from edge_vae_converters.parity import refusal
+from edge_vae_converters.parity import failures, rank_correlation, refusal
 from edge_vae_train.interrupt import answer, held
 from edge_vae_train.judge import Judge, judge, keras_runtimes, manifest, principal_runtime, seen_by
 from edge_vae_train.prepare import WindowSet
@@ -94,7 +93,7 @@ def onnx_files(run: Run, bundle: Bundle) -> dict[str, bytes]:
     models = {view: onnx_model(view, runtime.graph) for view, runtime in trained.items()}
     judged = judge(run, seen_by(run, trained, WindowSet.joined(run.held_out)), wished)
     rows = compare(run, trained, models, judged)
-    if refused := [row for row in rows if row.passed is False]:
+    if refused := failures(rows):
         what = f"{bundle.manifest.name}: ONNX Runtime does not score as Keras does"
         raise refusal(what, refused, action="Try another version of tf2onnx or onnxruntime.")
     described = {view: _described(model) for view, model in models.items()}
@@ -181,7 +180,7 @@ def compare(
         for side in (before, after)
     ]
     threshold = judged.threshold.value
-    spearman = float(stats.spearmanr(*scores).statistic) if np.ptp(scores[0]) else float(np.ptp(scores[1]) == 0)
+    spearman = rank_correlation(*scores)
     agreement = float(np.mean((scores[0] > threshold) == (scores[1] > threshold)))
     limit = f">= {MIN_SPEARMAN:g}"
     return (

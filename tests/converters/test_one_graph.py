@@ -329,6 +329,7 @@ def test_windows_are_scored_alike_by_one_interpreter_and_by_several(count: int) 
 
 def test_a_graph_that_takes_one_window_alone_is_shared_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, models, _ = made(("window.nll",))
+    # As graphs were joined before, and as they are where an operator holds them to one window.
     monkeypatch.setattr(joining, "_leave_batch_open", lambda _: None)
     model, graph = one_graph(bundle.manifest, models, bundle.reference)
     with pytest.raises(InferenceError, match="refuses the model"):

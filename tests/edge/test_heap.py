@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -41,7 +42,7 @@ def heaps(how: str) -> int:
     return ended.stdout.count(b"<heap nr=")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt(3) is glibc's")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt(3) and malloc_info(3) are glibc's")
 def test_threads_share_one_heap() -> None:
     assert heaps("usual") > 1
     assert heaps("small") == 1

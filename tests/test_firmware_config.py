@@ -19,7 +19,8 @@ import msgspec
 import pytest
 
 from broker import ADDRESS, DEADLINE_S, Mosquitto, Subscriber, free_port, program, wait_until
-from edge_vae import config
+from edge_vae import broker_config, config, source_config
+from edge_vae.errors import EX_CONFIG
 from edge_vae.event import Channel, encode, notice
 from edge_vae.stamp import Stamp
 from edge_vae.topics import Topics
@@ -90,7 +91,7 @@ def test_unit_is_hardened(unit: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_unit_never_restarts_on_a_wrong_configuration() -> None:
     settings = dict(line.split("=", 1) for line in UNIT.read_text().splitlines() if re.match(r"\w+=", line))
-    assert settings["RestartPreventExitStatus"] == str(config.ConfigError.exit_status)
+    assert settings["RestartPreventExitStatus"] == str(EX_CONFIG)
     assert (settings["Restart"], settings["Type"]) == ("always", "notify")
 
 
@@ -100,7 +101,7 @@ def test_unit_never_restarts_on_a_wrong_configuration() -> None:
 def test_example_configuration_loads() -> None:
     loaded = config.read_config(AGENT_TOML)
     assert loaded.node.site == "plant-1"
-    assert [type(pipeline.source) for pipeline in loaded.pipelines] == [config.MqttSourceConfig]
+    assert [type(pipeline.source) for pipeline in loaded.pipelines] == [source_config.MqttSourceConfig]
 
 
 def test_every_setting_that_is_commented_out_can_be_uncommented(
@@ -112,14 +113,17 @@ def test_every_setting_that_is_commented_out_can_be_uncommented(
     uncommented = tmp_path / "agent.toml"
     uncommented.write_text(re.sub(r"^#(?=\S)", "", AGENT_TOML.read_text(), flags=re.MULTILINE))
     loaded = config.read_config(uncommented)
-    assert [type(pipeline.source) for pipeline in loaded.pipelines] == [config.MqttSourceConfig, config.ReplayConfig]
-    assert config.read_password(loaded.mqtt) == "secret"
+    assert [type(pipeline.source) for pipeline in loaded.pipelines] == [
+        source_config.MqttSourceConfig,
+        source_config.ReplayConfig,
+    ]
+    assert broker_config.read_password(loaded.mqtt) == "secret"
 
 
 def test_what_the_example_shows_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = config.read_config(AGENT_TOML)
     assert loaded.outbox == config.OutboxConfig()
-    assert loaded.mqtt == config.MqttConfig()
+    assert loaded.mqtt == broker_config.MqttConfig()
     shown = dict(re.findall(r"^#(\w+) = (\S+)", AGENT_TOML.read_text(), flags=re.MULTILINE))
     assert shown["base_topic"].strip('"') == loaded.mqtt.base_topic
     assert int(shown["protocol"]) == loaded.mqtt.protocol

@@ -91,9 +91,9 @@ class Agent:
         self._stop = threading.Event()
         self._workers = [
             Worker(
-                pipeline, model, core, source=open_source(pipeline.source, mqtt=mqtt), learned_file=learned_file,
-                topics=topics, outbox=self._outbox, stamper=self._stamper, delivery=self._delivery, stop=self._stop,
-                once=once,
+                pipeline, model, core, source=open_source(pipeline.source, mqtt=mqtt, rate_hz=core.rate_hz),
+                learned_file=learned_file, topics=topics, outbox=self._outbox, stamper=self._stamper,
+                delivery=self._delivery, stop=self._stop, once=once,
             )
             for pipeline, model, core, learned_file in loaded
         ]  # fmt: skip

@@ -215,7 +215,8 @@ def watch(file: Path | None, host: str | None, port: int | None, base_topic: str
     import msgspec
 
     from edge_vae import watch as watching
-    from edge_vae.config import MqttConfig, read_config
+    from edge_vae.broker_config import MqttConfig
+    from edge_vae.config import read_config
     from edge_vae.connection import connection
 
     mqtt = read_config(file).mqtt if file else MqttConfig()

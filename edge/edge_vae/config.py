@@ -12,40 +12,29 @@ import msgspec
 from msgspec import Meta, field
 
 from edge_vae import toml_file, toml_text
+from edge_vae.broker_config import MqttConfig, Name, no_level
 from edge_vae.drift import DEFAULT_HOURS
-from edge_vae.errors import ConfigError, Problem
-from edge_vae.toml_table import CREDENTIAL, Mistake, Table
-from edge_vae.topics import topic_level
+from edge_vae.errors import Problem
+from edge_vae.source_config import ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.toml_table import Mistake, Table
 
 __all__ = [
     "AgentConfig",
     "AlarmConfig",
     "BaselineConfig",
     "DriftConfig",
-    "MqttConfig",
-    "MqttSourceConfig",
     "NodeConfig",
     "OutboxConfig",
     "PipelineConfig",
-    "ReplayConfig",
-    "SourceConfig",
-    "StdinConfig",
     "ThresholdConfig",
-    "TlsConfig",
     "effective",
     "missing_files",
     "read_config",
-    "read_password",
     "schema",
 ]
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 1883
-DEFAULT_BASE_TOPIC = "edge-vae"
-DEFAULT_KEEPALIVE_S = 30
 DEFAULT_OUTBOX_BYTES = 64 * 2**20
 MIN_OUTBOX_BYTES = 64 * 2**10
-DEFAULT_QUEUED_ROWS = 100_000
 DEFAULT_LIMIT = 0.5
 """Half of the bundle's threshold: beyond that the machine is another one, and wants another bundle."""
 MAX_DRIFT_HOURS = 8760.0
@@ -55,24 +44,8 @@ EXPECTED_DELAY = f"[k, n] with 1 <= k <= n <= {MAX_DELAY_WINDOWS}, for k of the 
 MIN_BASELINE_SAMPLES = 2
 """A spread needs two samples; how many are enough is for the bundle to say."""
 
-# (?![\s\S]) is the end of the text in every dialect of regular expressions; $ also matches before a last newline.
-Name = Annotated[
-    str, Meta(pattern=r"^[^/+#\s$][^/+#\s]*(?![\s\S])", extra={"expected": "a name without / + # $ and blanks"})
-]
-TopicFilter = Annotated[
-    str,
-    Meta(
-        pattern=r"^(#|([^+#\0]+|\+)(/[^+#\0/]*|/\+)*(/#)?)(?![\s\S])",
-        extra={"expected": "an MQTT topic or filter, with + for one whole level and # for all last ones"},
-    ),
-]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Host = Annotated[str, Meta(min_length=1, extra={"expected": "a host name or address"})]
-Credential = Annotated[Path, CREDENTIAL]
 Windows = Annotated[int, Meta(ge=1, le=MAX_DELAY_WINDOWS)]
 Delay = Annotated[tuple[Windows, Windows], Meta(extra={"expected": EXPECTED_DELAY})]
-ColumnName = Annotated[str, Meta(min_length=1, extra={"expected": "the name of a column"})]
-RowFormat = Literal["jsonl", "csv"]
 
 
 def default_state_dir() -> Path:
@@ -90,40 +63,8 @@ class NodeConfig(Table, frozen=True, kw_only=True):
 
     def mistakes(self) -> Iterator[Mistake]:
         """Both names are levels of every topic."""
-        yield from _no_level("site", self.site)
-        yield from _no_level("name", self.name)
-
-
-class TlsConfig(Table, frozen=True, kw_only=True):
-    """TLS to a broker: the system's authorities or our own, and a certificate where the broker asks for one."""
-
-    ca_file: Credential | None = None
-    cert_file: Credential | None = None
-    key_file: Credential | None = None
-
-    def mistakes(self) -> Iterator[Mistake]:
-        """A certificate is of use only with its key."""
-        if (self.cert_file is None) != (self.key_file is None):
-            given, missing = ("cert_file", "key_file") if self.key_file is None else ("key_file", "cert_file")
-            yield (missing,), f"expected a {missing} beside {given}, received nothing"
-
-
-class MqttConfig(Table, frozen=True, kw_only=True):
-    """A broker, and how to reach it."""
-
-    host: Host = DEFAULT_HOST
-    port: Port = DEFAULT_PORT
-    base_topic: Name = DEFAULT_BASE_TOPIC
-    protocol: Literal[5, 311] = 5
-    username: str | None = None
-    password_file: Credential | None = None
-    tls: TlsConfig | None = None
-    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = DEFAULT_KEEPALIVE_S
-
-    def mistakes(self) -> Iterator[Mistake]:
-        """The base is the first level of every topic, and a password belongs to a user."""
-        yield from _no_level("base_topic", self.base_topic)
-        yield from _lonely_password(self.username, self.password_file)
+        yield from no_level("site", self.site)
+        yield from no_level("name", self.name)
 
 
 class OutboxConfig(Table, frozen=True, kw_only=True):
@@ -131,55 +72,6 @@ class OutboxConfig(Table, frozen=True, kw_only=True):
 
     max_bytes: Annotated[int, Meta(ge=MIN_OUTBOX_BYTES)] = DEFAULT_OUTBOX_BYTES
     on_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
-
-
-class ReplayConfig(Table, frozen=True, kw_only=True, tag_field="type", tag="replay"):
-    """Recorded files, played as if they happened now; speed 0 is flat out, 1 as recorded."""
-
-    path: Path
-    speed: Annotated[float, Meta(ge=0)] = 1.0
-    rate_hz: Annotated[float, Meta(gt=0)] | None = None
-    time: ColumnName | None = None
-
-
-class StdinConfig(Table, frozen=True, kw_only=True, tag_field="type", tag="stdin"):
-    """Rows that another program writes into this one."""
-
-    format: RowFormat = "jsonl"
-    time: ColumnName | None = None
-
-
-class MqttSourceConfig(Table, frozen=True, kw_only=True, tag_field="type", tag="mqtt"):
-    """Rows that others publish: on the agent's own broker or, where `host` is given, on another one."""
-
-    topic: TopicFilter
-    format: RowFormat = "jsonl"
-    time: ColumnName | None = None
-    host: Host | None = None
-    port: Port | None = None
-    username: str | None = None
-    password_file: Credential | None = None
-    tls: TlsConfig | None = None
-    max_rows: Annotated[int, Meta(ge=1)] = DEFAULT_QUEUED_ROWS
-
-    def mistakes(self) -> Iterator[Mistake]:
-        """A password belongs to a user, and a row without header has no names."""
-        yield from _lonely_password(self.username, self.password_file)
-        if self.format == "csv" and self.time is not None:
-            yield ("time",), 'expected no name with format = "csv": messages have no header, and the time comes first'
-
-    def broker(self, own: MqttConfig) -> MqttConfig:
-        """The broker to subscribe at. Another host never gets the user, password or certificates of the agent's own."""
-        base = MqttConfig(protocol=own.protocol, keepalive_s=own.keepalive_s) if self.host else own
-        named = {name: getattr(self, name) for name in ("host", "port", "tls")}
-        if self.username is not None:
-            named |= {"username": self.username}
-            base = msgspec.structs.replace(base, password_file=self.password_file)
-        return msgspec.structs.replace(base, **{name: value for name, value in named.items() if value is not None})
-
-
-SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig
-"""Where the samples of a machine come from; `type` says which."""
 
 
 class BaselineConfig(Table, frozen=True, kw_only=True):
@@ -257,7 +149,7 @@ class PipelineConfig(Table, frozen=True, kw_only=True):
 
     def mistakes(self) -> Iterator[Mistake]:
         """The asset is a level of its topics."""
-        return _no_level("asset", self.asset)
+        return no_level("asset", self.asset)
 
 
 class AgentConfig(Table, frozen=True, kw_only=True):
@@ -307,23 +199,6 @@ def missing_files(config: AgentConfig, file: str | Path) -> list[Problem]:
     return toml_file.problems_at(file, found)
 
 
-def read_password(mqtt: MqttConfig) -> str | None:
-    """The password in the password file, without its last newline; None where no file is named.
-
-    Raises:
-        ConfigError: The file cannot be read, is no text, or is empty.
-    """
-    if mqtt.password_file is None:
-        return None
-    try:
-        password = mqtt.password_file.read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _bad_password(mqtt.password_file, f"received: {error}") from error
-    if not password:
-        raise _bad_password(mqtt.password_file, "received an empty file")
-    return password
-
-
 def effective(config: AgentConfig) -> str:
     """What is really in force, as TOML: defaults filled in, paths absolute, no secret but the path of its file."""
     return toml_text.document(config)
@@ -338,19 +213,3 @@ def _path_schema(kind: type) -> dict[str, Any]:
     if kind is Path:
         return {"type": "string", "minLength": 1}
     raise NotImplementedError(kind)
-
-
-def _no_level(key: str, name: str) -> Iterator[Mistake]:
-    try:
-        topic_level(name, what="a name")
-    except ValueError as error:
-        yield (key,), str(error)
-
-
-def _lonely_password(username: str | None, password_file: Path | None) -> Iterator[Mistake]:
-    if password_file is not None and username is None:
-        yield ("username",), "expected a username beside password_file, received nothing"
-
-
-def _bad_password(file: Path, received: str) -> ConfigError:
-    return ConfigError(str(file), [Problem(1, "password_file", f"expected one line of UTF-8 text, {received}")])

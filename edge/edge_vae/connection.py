@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_vae.config import MqttConfig, read_password
+from edge_vae.broker_config import MqttConfig, read_password
 from edge_vae.publish.mqtt import MqttSettings, TlsFiles
 
 __all__ = ["connection"]

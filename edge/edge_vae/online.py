@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from edge_vae.agent import assemble
 from edge_vae.bundle import Bundle
 from edge_vae.config import AgentConfig, PipelineConfig
 from edge_vae.connection import connection
 from edge_vae.errors import BrokerError, SourceError
+from edge_vae.pipeline import Pipeline
 from edge_vae.publish import Lost, Opened, Will
 from edge_vae.publish.mqtt import MqttLink
 from edge_vae.sources import open_source
+from edge_vae.sources.fed import FedSource
 from edge_vae.sources.mqtt import MqttSource
 
 __all__ = ["try_online"]
@@ -32,14 +34,14 @@ def try_online(config: AgentConfig) -> Iterator[str]:
     for pipeline in config.pipelines:
         core = assemble(pipeline, Bundle.read(pipeline.bundle))
         yield f"{pipeline.asset}: bundle {pipeline.bundle} scores its golden windows"
-        _open(config, pipeline, core.columns)
+        _open(config, pipeline, core)
         yield f"{pipeline.asset}: source opened"
 
 
-def _open(config: AgentConfig, pipeline: PipelineConfig, columns: Sequence[str]) -> None:
-    source = open_source(pipeline.source, mqtt=config.mqtt)
+def _open(config: AgentConfig, pipeline: PipelineConfig, core: Pipeline) -> None:
+    source = open_source(pipeline.source, mqtt=config.mqtt, rate_hz=core.rate_hz)
     try:
-        source.open(columns)
+        source.open(core.columns)
         if isinstance(source, MqttSource) and not source.wait_subscribed(TIMEOUT_S):
             source.read(0.0)  # raises where the broker has said why
             what = f"{pipeline.asset}: the source's broker"
@@ -48,6 +50,14 @@ def _open(config: AgentConfig, pipeline: PipelineConfig, columns: Sequence[str])
                 expected="leave to subscribe",
                 received=f"no answer within {TIMEOUT_S:g} s",
                 action="Start that broker, or correct host and port under [pipeline.source].",
+            )
+        if isinstance(source, FedSource) and not source.wait_connected(TIMEOUT_S):
+            what = f"{pipeline.asset}: the source"
+            raise SourceError(
+                what,
+                expected="a device that answers",
+                received=source.failure or f"no answer within {TIMEOUT_S:g} s",
+                action="Switch it on and connect it, or correct [pipeline.source].",
             )
     finally:
         source.close()

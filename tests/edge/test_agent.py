@@ -61,7 +61,7 @@ def stored(made: Agent) -> list[dict[str, Any]]:
 def with_source(
     monkeypatch: pytest.MonkeyPatch, configured: Path, source: MemorySource, *, once: bool = False
 ) -> Agent:
-    monkeypatch.setattr(module, "open_source", lambda config, *, mqtt: source)
+    monkeypatch.setattr(module, "open_source", lambda config, *, mqtt, rate_hz: source)
     return Agent(read_config(configured), once=once)
 
 

@@ -9,24 +9,20 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from edge_vae.broker_config import MqttConfig, TlsConfig, read_password
 from edge_vae.config import (
     AgentConfig,
     AlarmConfig,
     BaselineConfig,
     DriftConfig,
-    MqttConfig,
-    MqttSourceConfig,
-    ReplayConfig,
-    StdinConfig,
     ThresholdConfig,
-    TlsConfig,
     effective,
     missing_files,
     read_config,
-    read_password,
     schema,
 )
 from edge_vae.errors import EX_CONFIG, ConfigError
+from edge_vae.source_config import MqttSourceConfig, ReplayConfig, StdinConfig
 from edge_vae.toml_text import parse
 
 FULL = """\

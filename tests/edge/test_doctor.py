@@ -29,7 +29,7 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Check]:
 def test_everything_is_examined_in_a_fixed_order(checks: dict[str, Check]) -> None:
     extras = [name for name in checks if name.startswith("extra ")]
     assert list(checks) == NAMES + extras
-    assert extras == ["extra demo", "extra onnx", "extra parquet", "extra train"]
+    assert extras == [f"extra {name}" for name in ("demo", "modbus", "onnx", "opcua", "parquet", "serial", "train")]
 
 
 def test_a_machine_where_tests_pass_is_well(checks: dict[str, Check]) -> None:

@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from broker import DEADLINE_S, Mosquitto, program, wait_until
-from edge_vae.config import MqttConfig, MqttSourceConfig, ReplayConfig, StdinConfig
+from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
 from edge_vae.publish.mqtt import MqttSettings, TlsFiles
 from edge_vae.sample import Block
+from edge_vae.source_config import MqttSourceConfig, ReplayConfig, StdinConfig
 from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, open_source
 from edge_vae.sources.mqtt import MqttSource
 
@@ -103,7 +104,7 @@ def stdin_jsonl(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
 def subscribed(text: str, form: str, folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     topic = f"sensors/{folder.name}"
     config = MqttSourceConfig(topic=topic, format="csv" if form == "csv" else "jsonl")
-    source = open_source(config, mqtt=MqttConfig(host=broker.host, port=broker.port))
+    source = open_source(config, mqtt=MqttConfig(host=broker.host, port=broker.port), rate_hz=1.0)
     assert isinstance(source, MqttSource)
     stack.callback(source.close)
 
@@ -337,8 +338,8 @@ def test_a_flood_that_holds_no_row_does_not_hold_the_reader() -> None:
 
 
 def test_the_configuration_chooses_the_source(tmp_path: Path) -> None:
-    assert isinstance(open_source(ReplayConfig(path=tmp_path), mqtt=MqttConfig()), ReplaySource)
-    assert isinstance(open_source(StdinConfig(), mqtt=MqttConfig()), StdinSource)
+    assert isinstance(open_source(ReplayConfig(path=tmp_path), mqtt=MqttConfig(), rate_hz=1.0), ReplaySource)
+    assert isinstance(open_source(StdinConfig(), mqtt=MqttConfig(), rate_hz=1.0), StdinSource)
 
 
 def refuse(server: socket.socket) -> None:

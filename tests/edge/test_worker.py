@@ -16,8 +16,9 @@ from agent_process import pipeline, replay, write_config
 from broker import DEADLINE_S, free_port, wait_until
 from edge_vae import agent as module
 from edge_vae.agent import Agent
+from edge_vae.broker_config import MqttConfig, TlsConfig
 from edge_vae.command import Order, Outcome
-from edge_vae.config import MqttConfig, TlsConfig, read_config
+from edge_vae.config import read_config
 from edge_vae.errors import SourceError
 from edge_vae.pipeline import Learned
 from edge_vae.sample import Block
@@ -39,7 +40,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     def made(source: MemorySource, *, more: str = "", baseline: int = BASELINE) -> Agent:
         bundle = write_plain_bundle(tmp_path / "plain.evb", baseline=baseline)
         tables = pipeline("pump", bundle, replay(tmp_path / "unused.csv"))
-        monkeypatch.setattr(module, "open_source", lambda config, *, mqtt: source)
+        monkeypatch.setattr(module, "open_source", lambda config, *, mqtt, rate_hz: source)
         return Agent(read_config(write_config(tmp_path, free_port(), f"{tables}\n{more}")))
 
     return made

@@ -9,16 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_vae.config import (
-    DEFAULT_BASE_TOPIC,
-    AgentConfig,
-    MqttConfig,
-    NodeConfig,
-    PipelineConfig,
-    ReplayConfig,
-    effective,
-)
+from edge_vae.broker_config import DEFAULT_BASE_TOPIC, MqttConfig
+from edge_vae.config import AgentConfig, NodeConfig, PipelineConfig, effective
 from edge_vae.errors import EdgeVaeError
+from edge_vae.source_config import ReplayConfig
 from edge_vae.topics import Topics
 from edge_vae_converters.demo.child import child, last_words
 from edge_vae_converters.demo.plan import Plan

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edge_vae.config import MqttConfig
+from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import BrokerError, EdgeVaeError
 from edge_vae_converters.demo.child import child, last_words
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge_vae.config import MqttConfig
+from edge_vae.broker_config import MqttConfig
 from edge_vae.connection import connection
 from edge_vae.errors import BrokerError
 from edge_vae.event import Channel, Event, Status

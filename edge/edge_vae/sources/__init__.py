@@ -10,8 +10,9 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from edge_vae.config import MqttConfig, ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.broker_config import MqttConfig
 from edge_vae.sample import Block
+from edge_vae.source_config import ReplayConfig, SourceConfig, StdinConfig
 from edge_vae.sources.memory import MemorySource
 from edge_vae.sources.replay import ReplaySource
 from edge_vae.sources.stdin import StdinSource
@@ -68,12 +69,13 @@ class Source(Protocol):
         ...
 
 
-def open_source(config: SourceConfig, *, mqtt: MqttConfig) -> Source:
+def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> Source:  # noqa: ARG001 (of sources that have none)
     """The source that a configuration describes, still to be opened with its channels.
 
     Args:
         config: The table `[pipeline.source]`.
         mqtt: The agent's own broker, where the source names no other.
+        rate_hz: Samples a second that the bundle expects.
 
     Raises:
         ConfigError: A password file cannot be read.

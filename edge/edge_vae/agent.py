@@ -37,7 +37,7 @@ from edge_vae.pipeline import Learned, Pipeline
 from edge_vae.probe import expect_sound
 from edge_vae.publish.delivery import Delivery
 from edge_vae.publish.mqtt import MqttLink, MqttSettings
-from edge_vae.sources import open_source
+from edge_vae.sources.joined import open_sources
 from edge_vae.stamp import Stamper
 from edge_vae.topics import Topics
 from edge_vae.worker import Worker
@@ -91,7 +91,10 @@ class Agent:
         self._stop = threading.Event()
         self._workers = [
             Worker(
-                pipeline, model, core, source=open_source(pipeline.source, mqtt=mqtt, rate_hz=core.rate_hz),
+                pipeline, model, core,
+                source=open_sources(
+                    pipeline.sources, pipeline.join, mqtt=mqtt, rate_hz=core.rate_hz, columns=core.columns
+                ),
                 learned_file=learned_file, topics=topics, outbox=self._outbox, stamper=self._stamper,
                 delivery=self._delivery, stop=self._stop, once=once,
             )

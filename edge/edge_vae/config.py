@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,8 @@ from edge_vae import toml_file, toml_text
 from edge_vae.broker_config import MqttConfig, Name, no_level
 from edge_vae.drift import DEFAULT_HOURS
 from edge_vae.errors import Problem
-from edge_vae.source_config import ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.source_config import JoinConfig, ReplayConfig, SourceConfig, StdinConfig, source_mistakes
+from edge_vae.toml_lines import Key, dotted
 from edge_vae.toml_table import Mistake, Table
 
 __all__ = [
@@ -141,15 +142,22 @@ class PipelineConfig(Table, frozen=True, kw_only=True):
 
     asset: Name
     bundle: Path
-    source: SourceConfig
+    source: SourceConfig | Annotated[tuple[SourceConfig, ...], Meta(min_length=1)]
+    join: JoinConfig | None = None
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
 
     def mistakes(self) -> Iterator[Mistake]:
-        """The asset is a level of its topics."""
-        return no_level("asset", self.asset)
+        """The asset is a level of its topics, and several sources share its channels."""
+        yield from no_level("asset", self.asset)
+        yield from source_mistakes(_all(self.source), self.join)
+
+    @property
+    def sources(self) -> tuple[SourceConfig, ...]:
+        """The only source, or several."""
+        return _all(self.source)
 
 
 class AgentConfig(Table, frozen=True, kw_only=True):
@@ -169,12 +177,21 @@ class AgentConfig(Table, frozen=True, kw_only=True):
         for index, pipeline in enumerate(self.pipelines):
             if (first := seen.setdefault(pipeline.asset, index)) != index:
                 yield ("pipeline", index, "asset"), f"expected a name of its own, received that of pipeline[{first}]"
-        readers = [index for index, pipeline in enumerate(self.pipelines) if isinstance(pipeline.source, StdinConfig)]
-        for index in readers[1:]:
-            yield (
-                ("pipeline", index, "source", "type"),
-                f"expected one reader of standard input, received another beside pipeline[{readers[0]}]",
-            )
+        readers = [key for key, source in _keyed_sources(self.pipelines) if isinstance(source, StdinConfig)]
+        for key in readers[1:]:
+            yield (*key, "type"), f"expected one reader of standard input, received another beside {dotted(readers[0])}"
+
+
+def _all(source: SourceConfig | tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
+    return source if isinstance(source, tuple) else (source,)
+
+
+def _keyed_sources(pipelines: Iterable[PipelineConfig]) -> Iterator[tuple[Key, SourceConfig]]:
+    """Every source, and its key."""
+    for index, pipeline in enumerate(pipelines):
+        key: Key = ("pipeline", index, "source")
+        for number, source in enumerate(_all(pipeline.source)):
+            yield (key if source is pipeline.source else (*key, number)), source
 
 
 def read_config(file: str | Path) -> AgentConfig:
@@ -190,12 +207,13 @@ def missing_files(config: AgentConfig, file: str | Path) -> list[Problem]:
     """The bundles and recordings that a configuration names and that are not there, with their lines in its file."""
     found: list[Mistake] = []
     for index, pipeline in enumerate(config.pipelines):
-        key, source = ("pipeline", index), pipeline.source
         if not pipeline.bundle.is_file():
-            found.append(((*key, "bundle"), f"expected a bundle, received {pipeline.bundle}, where there is no file"))
+            message = f"expected a bundle, received {pipeline.bundle}, where there is no file"
+            found.append((("pipeline", index, "bundle"), message))
+    for key, source in _keyed_sources(config.pipelines):
         if isinstance(source, ReplayConfig) and not source.path.exists():
             message = f"expected a file or folder, received {source.path}, where there is none"
-            found.append(((*key, "source", "path"), message))
+            found.append(((*key, "path"), message))
     return toml_file.problems_at(file, found)
 
 

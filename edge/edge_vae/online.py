@@ -14,6 +14,7 @@ from edge_vae.errors import BrokerError, SourceError
 from edge_vae.pipeline import Pipeline
 from edge_vae.publish import Lost, Opened, Will
 from edge_vae.publish.mqtt import MqttLink
+from edge_vae.source_config import SourceConfig
 from edge_vae.sources import open_source
 from edge_vae.sources.fed import FedSource
 from edge_vae.sources.mqtt import MqttSource
@@ -34,14 +35,15 @@ def try_online(config: AgentConfig) -> Iterator[str]:
     for pipeline in config.pipelines:
         core = assemble(pipeline, Bundle.read(pipeline.bundle))
         yield f"{pipeline.asset}: bundle {pipeline.bundle} scores its golden windows"
-        _open(config, pipeline, core)
-        yield f"{pipeline.asset}: source opened"
+        for source in pipeline.sources:
+            _open(config, pipeline, source, core)
+            yield f"{pipeline.asset}: source opened"
 
 
-def _open(config: AgentConfig, pipeline: PipelineConfig, core: Pipeline) -> None:
-    source = open_source(pipeline.source, mqtt=config.mqtt, rate_hz=core.rate_hz)
+def _open(config: AgentConfig, pipeline: PipelineConfig, which: SourceConfig, core: Pipeline) -> None:
+    source = open_source(which, mqtt=config.mqtt, rate_hz=core.rate_hz)
     try:
-        source.open(core.columns)
+        source.open(which.names() or core.columns)
         if isinstance(source, MqttSource) and not source.wait_subscribed(TIMEOUT_S):
             source.read(0.0)  # raises where the broker has said why
             what = f"{pipeline.asset}: the source's broker"

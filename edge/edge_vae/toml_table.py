@@ -128,6 +128,9 @@ class _Reading:
         plain, metas = _plain(hint)
         members = get_args(plain) if get_origin(plain) in (Union, types.UnionType) else (plain,)
         tables = [member for member in members if isinstance(member, type) and issubclass(member, Table)]
+        lists = [member for member in members if get_origin(_plain(member)[0]) is tuple]
+        if tables and lists and isinstance(raw, list):
+            return self._list(raw, lists[0], key)
         if len(tables) > 1:
             return self._tagged(raw, tables, key)
         if tables:

@@ -61,7 +61,7 @@ def stored(made: Agent) -> list[dict[str, Any]]:
 def with_source(
     monkeypatch: pytest.MonkeyPatch, configured: Path, source: MemorySource, *, once: bool = False
 ) -> Agent:
-    monkeypatch.setattr(module, "open_source", lambda config, *, mqtt, rate_hz: source)
+    monkeypatch.setattr(module, "open_sources", lambda *configs, **settings: source)
     return Agent(read_config(configured), once=once)
 
 

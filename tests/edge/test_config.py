@@ -22,7 +22,7 @@ from edge_vae.config import (
     schema,
 )
 from edge_vae.errors import EX_CONFIG, ConfigError
-from edge_vae.source_config import MqttSourceConfig, ReplayConfig, StdinConfig
+from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, StdinConfig
 from edge_vae.toml_text import parse
 
 FULL = """\
@@ -178,7 +178,7 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
 
     assert str(caught.value) == (
         f"{file}:28: pipeline[0].source.pth: "
-        "unknown key, expected one of path, rate_hz, speed, time, type; did you mean 'path'?"
+        "unknown key, expected one of channels, path, rate_hz, speed, time, type; did you mean 'path'?"
     )
     assert caught.value.exit_status == EX_CONFIG == 78
 
@@ -353,3 +353,70 @@ def test_the_schema_takes_what_the_agent_takes_and_refuses_a_misspelt_key() -> N
     validator.validate(parse(MINIMAL))
     for wrong in (FULL.replace("path =", "pth ="), FULL.replace("8883", "0"), FULL.replace("plant-1", "plant 1")):
         assert not validator.is_valid(parse(wrong))
+
+
+SEVERAL = """\
+[node]
+site = "plant-1"
+[[pipeline]]
+asset = "pump-3"
+bundle = "pump.evb"
+[[pipeline.source]]
+type = "replay"
+path = "fast.csv"
+channels = ["a", "b"]
+[[pipeline.source]]
+type = "mqtt"
+topic = "slow"
+channels = ["c"]
+[pipeline.join]
+linear = ["c"]
+late_s = 0.5
+"""
+
+
+def test_several_sources_are_one_list_however_they_are_written(file: Path) -> None:
+    pipeline = config_of(file, SEVERAL).pipelines[0]
+
+    fast, slow = (
+        ReplayConfig(path=file.parent / "fast.csv", channels=("a", "b")),
+        MqttSourceConfig(topic="slow", channels=("c",)),
+    )
+    assert pipeline.sources == (fast, slow)
+    assert pipeline.join == JoinConfig(linear=("c",), late_s=0.5)
+    assert pipeline.join.by_channel() == {"c": "linear"}
+
+
+def test_what_is_in_force_of_several_sources_can_be_read_again(file: Path) -> None:
+    config = config_of(file, SEVERAL)
+
+    assert config_of(file, effective(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "line", "key", "message"),
+    [
+        ('channels = ["c"]', "", 10, "pipeline[0].source[1].channels", "the channels of each of several sources"),
+        ('channels = ["c"]', 'channels = ["c", "b"]', 10, "pipeline[0].source[1]", 'channels of its own, received "b"'),
+        ('channels = ["c"]', "channels = []", 13, "pipeline[0].source[1].channels", "a list"),
+        ('linear = ["c"]', 'linear = ["d"]', 15, "pipeline[0].join.linear", 'channels of the sources, received "d"'),
+        ('linear = ["c"]', 'linear = ["c"]\nmean = ["c"]', 16, "pipeline[0].join.mean", "expected each channel once"),
+        ("late_s = 0.5", "late_s = -1", 16, "pipeline[0].join.late_s", "a number from 0"),
+        ("late_s = 0.5", "max_age_s = 0", 16, "pipeline[0].join.max_age_s", "above 0"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_between_several_sources_is_told_at_its_line(
+    file: Path, said: str, instead: str, line: int, key: str, message: str
+) -> None:
+    assert said in SEVERAL
+    found_line, found_key, found_message = problem_of(file, SEVERAL.replace(said, instead, 1))
+
+    assert (found_line, found_key) == (line, key)
+    assert message in found_message
+
+
+def test_a_missing_recording_of_several_sources_is_told_at_its_line(file: Path) -> None:
+    (file.parent / "pump.evb").touch()
+    [problem] = missing_files(config_of(file, SEVERAL), file)
+
+    assert (problem.line, problem.key) == (8, "pipeline[0].source[0].path")

@@ -24,8 +24,9 @@ from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
 from edge_vae.publish.mqtt import MqttSettings, TlsFiles
 from edge_vae.sample import Block
-from edge_vae.source_config import MqttSourceConfig, ReplayConfig, StdinConfig
+from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, StdinConfig
 from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, open_source
+from edge_vae.sources.joined import JoinedSource, open_sources
 from edge_vae.sources.mqtt import MqttSource
 
 NAN = math.nan
@@ -128,9 +129,40 @@ def memory(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     return Rig(MemorySource(blocks), times=TIMES)
 
 
+def two_recordings(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    for name, column in (("a", 0), ("c", 2)):
+        lines = csv_lines(header=False, columns=[column])
+        (folder / f"{name}.csv").write_text(f"time,{name}\n{lines}")
+    configs = [ReplayConfig(path=folder / f"{name}.csv", speed=0, channels=(name,)) for name in ("a", "c")]
+    return Rig(one_of_two(configs, broker), times=TIMES)
+
+
+def two_topics(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    topic = f"sensors/{folder.name}"
+    configs = [MqttSourceConfig(topic=f"{topic}/{name}", channels=(name,)) for name in ("a", "c")]
+    source = one_of_two(configs, broker)
+    stack.callback(source.close)
+
+    def give() -> None:
+        assert isinstance(source, JoinedSource)
+        for member in source.members:
+            assert isinstance(member, MqttSource)
+            assert member.wait_subscribed(DEADLINE_S)
+        for config in configs:
+            publish(broker, config.topic, json_lines())
+
+    return Rig(source, give, times=TIMES, live=True)
+
+
+def one_of_two(configs: Sequence[ReplayConfig | MqttSourceConfig], broker: Mosquitto) -> Source:
+    join = JoinConfig(max_age_s=0.5)
+    mqtt = MqttConfig(host=broker.host, port=broker.port)
+    return open_sources(configs, join, mqtt=mqtt, rate_hz=1.0, columns=ASKED)
+
+
 NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv]
-FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl]
-RIGS = [replay_csv, replay_npz, replay_parquet, *FED, memory]
+FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl, two_topics]
+RIGS = [replay_csv, replay_npz, replay_parquet, two_recordings, *FED, memory]
 
 
 def publish(broker: Mosquitto, topic: str, text: str, *options: str) -> None:

@@ -40,7 +40,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     def made(source: MemorySource, *, more: str = "", baseline: int = BASELINE) -> Agent:
         bundle = write_plain_bundle(tmp_path / "plain.evb", baseline=baseline)
         tables = pipeline("pump", bundle, replay(tmp_path / "unused.csv"))
-        monkeypatch.setattr(module, "open_source", lambda config, *, mqtt, rate_hz: source)
+        monkeypatch.setattr(module, "open_sources", lambda *configs, **settings: source)
         return Agent(read_config(write_config(tmp_path, free_port(), f"{tables}\n{more}")))
 
     return made

@@ -17,7 +17,17 @@ import numpy as np
 from edge_vae import clock
 from edge_vae.sample import FloatArray
 
-__all__ = ["LATEST_S", "TIME_NAMES", "Decoder", "GrowingRows", "Rows", "parse_time", "time_column", "unix_seconds"]
+__all__ = [
+    "LATEST_S",
+    "TIME_NAMES",
+    "Decoder",
+    "GrowingRows",
+    "Rows",
+    "joined",
+    "parse_time",
+    "time_column",
+    "unix_seconds",
+]
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date")
 """Names by which a time column is recognised, in any case; the first such column is taken."""
@@ -97,6 +107,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.times)
+
+
+def joined(pieces: Sequence[Rows]) -> Rows:
+    """One piece of rows for several, of which there is at least one."""
+    return Rows(np.concatenate([rows.values for rows in pieces]), np.concatenate([rows.times for rows in pieces]))
 
 
 @dataclass(slots=True)

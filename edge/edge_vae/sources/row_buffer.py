@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
 
-import numpy as np
-
-from edge_vae.sources.decode import Rows
+from edge_vae.sources.decode import Rows, joined
 
 __all__ = ["RowBuffer"]
 
@@ -67,7 +64,7 @@ class RowBuffer:
                 self._changed.wait(timeout_s)
             if not self._held:
                 return None
-            taken = _joined([*self._merged, *self._loose]), self._arrived_ns
+            taken = joined([*self._merged, *self._loose]), self._arrived_ns
             self._empty()
             return taken
 
@@ -77,7 +74,7 @@ class RowBuffer:
         self._held = 0
 
     def _merge(self) -> None:
-        self._merged.append(_joined(self._loose))
+        self._merged.append(joined(self._loose))
         self._loose.clear()
 
     def _drop(self, excess: int) -> None:
@@ -93,8 +90,3 @@ class RowBuffer:
             self._held -= gone
             self.dropped += gone
             excess -= gone
-
-
-def _joined(pieces: Sequence[Rows]) -> Rows:
-    values, times = [rows.values for rows in pieces], [rows.times for rows in pieces]
-    return Rows(np.concatenate(values), np.concatenate(times))

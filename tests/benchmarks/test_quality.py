@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BASELINES = ("mean|z|", "PCA T2 + Q")
 SETS = ("skab", "milling-honest", "fan", "msl")
-SEEDS = 40
+SEEDS = 15
 """More tasks than are done while the interruption is on its way."""
 
 

@@ -70,7 +70,7 @@ def check_same(received: list[Turn], expected: list[Turn]) -> None:
     assert [t.peak_score for t in received] == pytest.approx([t.peak_score for t in expected], rel=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.integers(0, 6),
     st.lists(st.integers(1, 2399), max_size=40),

@@ -181,6 +181,11 @@ class Pipeline:
         return self._alarm.threshold
 
     @property
+    def awaited(self) -> int:
+        """Samples, at least 1, without which no window can be completed."""
+        return self._stream.awaited
+
+    @property
     def learned(self) -> Learned:
         """What was learned so far, to be kept."""
         tail = self._adaptation.state if self._adaptation else TailState()

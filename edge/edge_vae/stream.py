@@ -100,6 +100,11 @@ class Stream:
         """Samples that the session's baseline still needs; nothing is scored before."""
         return self._baseline.missing
 
+    @property
+    def awaited(self) -> int:
+        """Samples, at least 1, without which no window can be completed."""
+        return self._baseline.missing + self._windower.awaited
+
     def window(self, i: int) -> tuple[FloatArray, NDArray[np.float32], Scaler]:
         """Window `i` of the latest push (1, length, channels), scaled, with its conditions and its scaler."""
         for windows, conditions, scaler in self._latest:

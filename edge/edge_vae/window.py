@@ -95,6 +95,11 @@ class Windower:
         self._filled = 0
         self._skip = 0
 
+    @property
+    def awaited(self) -> int:
+        """Samples of this segment, at least 1, that complete the next window."""
+        return self._skip + self._length - self._filled
+
     def push(self, values: FloatArray, times: FloatArray) -> Windows:
         """The windows that these samples complete.
 

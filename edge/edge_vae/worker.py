@@ -129,7 +129,7 @@ class Worker:
             self._broken(error)
 
     def _read(self) -> None:
-        blocks = self._source.read(READ_TIMEOUT_S)
+        blocks = self._source.read(READ_TIMEOUT_S, at_least=self._core.awaited)
         self.mailbox.serve(self._rebaseline)
         for block in blocks:
             self._take(block)

@@ -84,11 +84,11 @@ class Breaking(MemorySource):
         super().open(channels)
         self._given = 0
 
-    def read(self, timeout_s: float) -> list[Block]:
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
         if self._given == self._after and self._errors:
             raise self._errors.pop(0)
         self._given += 1
-        return super().read(timeout_s)
+        return super().read(timeout_s, at_least=at_least)
 
 
 # rules
@@ -217,10 +217,10 @@ class Hanging(MemorySource):
         super().__init__([], endless=True)
         self.hangs, self.goes_on = threading.Event(), threading.Event()
 
-    def read(self, timeout_s: float) -> list[Block]:
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
         self.hangs.set()
         self.goes_on.wait(DEADLINE_S)
-        return super().read(timeout_s)
+        return super().read(timeout_s, at_least=at_least)
 
 
 def test_watchdog_gets_no_sign_while_a_stage_hangs(

@@ -52,12 +52,12 @@ class Flaky(MemorySource):
         super().__init__(blocks, endless=True)
         self.reads = 0
 
-    def read(self, timeout_s: float) -> list[Block]:
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
         self.reads += 1
         if self.reads == 2:
             raise SourceError("unplugged")
         time.sleep(0.01)
-        return super().read(timeout_s)
+        return super().read(timeout_s, at_least=at_least)
 
 
 def test_recordings_that_are_played_flat_out_stay_together_to_the_last_row(tmp_path: Path) -> None:

@@ -68,6 +68,23 @@ def test_machine_without_a_runtime_is_told_which_to_install(tmp_path: Path, monk
 # a bundle that is about to be loaded
 
 
+@pytest.fixture(autouse=True)
+def nothing_tried_before() -> None:
+    module.tried.cache_clear()
+
+
+def test_a_bundle_is_tried_once_in_a_process_and_again_when_it_is_another(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect_sound(Bundle.read(bundle_path), bundle_path)
+    dies = "import os\nclass Interpreter:\n    def __init__(self, **_):\n        os.kill(os.getpid(), 11)"
+    use_runtime(tmp_path, monkeypatch, package="", interpreter=dies)
+    expect_sound(Bundle.read(bundle_path), bundle_path)
+    another = tmp_path / "another.evb"
+    another.write_bytes(bundle_path.read_bytes())
+    assert "died of SIGSEGV" in refusal(another)
+
+
 def test_sound_bundle_passes(bundle_path: Path) -> None:
     expect_sound(Bundle.read(bundle_path), bundle_path)
 

@@ -158,3 +158,20 @@ def test_gaps_and_steps_back_do_not_count_for_the_period() -> None:
 @pytest.mark.parametrize("times", [[], [1.0], [NAN, NAN], [3.0, 3.0], [5.0, 4.0]])
 def test_without_two_usable_times_there_is_no_period(times: list[float]) -> None:
     assert np.isnan(sample_period_s(np.array(times)))
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.lists(st.integers(1, 30), min_size=1, max_size=20))
+def test_the_next_window_is_complete_with_the_samples_that_are_awaited(
+    length: int, stride: int, pieces: list[int]
+) -> None:
+    windower = Windower(length=length, stride=stride, channels=1)
+
+    def completed(samples: int) -> int:
+        return len(windower.push(np.zeros((samples, 1)), np.zeros(samples))[0])
+
+    for piece in pieces:
+        completed(piece)
+        awaited = windower.awaited
+        assert awaited >= 1
+        assert completed(awaited - 1) == 0
+        assert completed(1) == 1

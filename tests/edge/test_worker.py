@@ -78,7 +78,7 @@ class Silent(MemorySource):
     def exhausted(self) -> bool:
         return False
 
-    def read(self, timeout_s: float) -> list[Block]:
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
         found = super().read(timeout_s)
         if not found:
             self._closed.wait(0.01)

@@ -54,8 +54,13 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, timeout_s: float) -> list[Block]:
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
         """What has come since the last call; empty if nothing came within the timeout.
+
+        Args:
+            timeout_s: How long to wait.
+            at_least: Samples to wait for; what is there when the time is over is given out though it be less. Whoever
+                scores windows need not be woken for every sample.
 
         The first block after `open`, and the first of each further recording, starts a session.
 

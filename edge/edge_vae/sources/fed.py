@@ -104,9 +104,9 @@ class FedSource:
         """Whether the device is connected, waiting for that at most this long."""
         return self._connected.wait(timeout_s)
 
-    def read(self, timeout_s: float) -> list[Block]:
-        """All rows that have come, waiting for the first at most this long."""
-        taken = self._buffer.take(timeout_s)
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
+        """All rows that have come, waiting for that many at most this long."""
+        taken = self._buffer.take(timeout_s, at_least)
         if taken is None:
             return []
         rows, arrived_ns = taken

@@ -105,20 +105,19 @@ class JoinedSource:
         for member in self._members:
             member.open()
 
-    def read(self, timeout_s: float) -> list[Block]:
-        """The rows that can be made of what has come, waiting for the first at most this long.
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
+        """The rows that can be made of what has come, waiting for that many at most this long.
 
         Raises:
             SourceError: A recording cannot be read.
         """
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s, blocks, wanted = time.monotonic() + timeout_s, [], self.samples + at_least
         while True:
             self._arrived.clear()
-            if blocks := self._joined():
-                return blocks
+            blocks += self._joined()
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or self.exhausted:
-                return []
+            if self.samples >= wanted or left_s <= 0 or self.exhausted:
+                return blocks
             self._arrived.wait(left_s)
 
     def close(self) -> None:

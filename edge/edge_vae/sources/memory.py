@@ -49,7 +49,7 @@ class MemorySource:
         self._left, self._starts = deque(self._blocks), True
         self._closed.clear()
 
-    def read(self, timeout_s: float) -> list[Block]:
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:  # noqa: ARG002 (blocks are as they were given)
         """The next block, as if it arrived now."""
         if not self._left and self._endless:
             self._left, self._starts = deque(self._blocks), True

@@ -90,13 +90,13 @@ class MqttSource:
         """Whether the broker has granted the subscription, waiting for that at most this long."""
         return self._subscription is not None and self._subscription.wait(timeout_s)
 
-    def read(self, timeout_s: float) -> list[Block]:
-        """All rows that have come, waiting for the first at most this long.
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
+        """All rows that have come, waiting for that many at most this long.
 
         Raises:
             SourceError: The broker refuses the subscription.
         """
-        taken = self._buffer.take(0.0 if self._refused else timeout_s)
+        taken = self._buffer.take(0.0 if self._refused else timeout_s, at_least)
         if taken is None:
             if self._refused:
                 raise self._failed("subscribing", expected="leave to subscribe", received=self._refused)

@@ -62,8 +62,8 @@ class ReplaySource:
         self._pieces = ((recording, piece) for recording in self._recordings for piece in recording.pieces())
         self._starts, self.exhausted = True, False
 
-    def read(self, timeout_s: float) -> list[Block]:
-        """The rows that are due, waiting for the next one at most this long.
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
+        """The rows that are due, waiting for that many at most this long.
 
         Raises:
             SourceError: The rest of a recording cannot be read or played at this speed.
@@ -76,7 +76,7 @@ class ReplaySource:
         if self._waiting is None:
             self.exhausted = True
             return []
-        rows, self._waiting = self._waiting.take(timeout_s)
+        rows, self._waiting = self._waiting.take(timeout_s, at_least)
         if not len(rows):
             return []
         starts, self._starts = self._starts, False
@@ -116,11 +116,12 @@ class _Waiting:
     rows: Rows
     due_s: FloatArray | None
 
-    def take(self, timeout_s: float) -> tuple[Rows, _Waiting | None]:
-        """The rows that are due, waiting for the first at most this long, and what stays."""
+    def take(self, timeout_s: float, at_least: int) -> tuple[Rows, _Waiting | None]:
+        """The rows that are due, waiting for that many at most this long, and what stays."""
         if self.due_s is None:
             return self.rows, None
-        clock.sleep(min(max(self.due_s[0] - clock.monotonic(), 0.0), timeout_s))
+        last = min(at_least, len(self.due_s)) - 1
+        clock.sleep(min(max(self.due_s[last] - clock.monotonic(), 0.0), timeout_s))
         count = int(np.searchsorted(self.due_s, clock.monotonic(), side="right"))
         rest = Rows(self.rows.values[count:], self.rows.times[count:])
         due = Rows(self.rows.values[:count], self.rows.times[:count])

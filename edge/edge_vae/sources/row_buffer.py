@@ -29,11 +29,12 @@ class RowBuffer:
         self._merged: deque[Rows] = deque()
         self._loose: list[Rows] = []
         self._held = self._arrived_ns = 0
+        self._wanted = 1
         self._changed = threading.Condition()
         self.dropped = 0
 
     def put(self, rows: Rows, arrived_ns: int) -> None:
-        """Add rows that arrived at this time of the monotonic clock, and wake who waits for them."""
+        """Add rows that arrived at this time of the monotonic clock, and wake who waits for so many."""
         if not len(rows):
             return
         with self._changed:
@@ -43,7 +44,8 @@ class RowBuffer:
             if len(self._loose) >= MERGED_PIECES:
                 self._merge()
             self._drop(self._held - self._max_rows)
-            self._changed.notify_all()
+            if self._held >= self._wanted:
+                self._changed.notify_all()
 
     def wake(self) -> None:
         """Make a waiting `take` return now."""
@@ -57,10 +59,16 @@ class RowBuffer:
             self._empty()
             self._changed.notify_all()
 
-    def take(self, timeout_s: float) -> tuple[Rows, int] | None:
-        """All rows that are there, as one, and when the last one arrived; None if none came in time or it was woken."""
+    def take(self, timeout_s: float, at_least: int = 1) -> tuple[Rows, int] | None:
+        """All rows that are there, as one, and when the last one arrived; None if none came in time or it was woken.
+
+        Args:
+            timeout_s: How long to wait.
+            at_least: Rows to wait for.
+        """
         with self._changed:
-            if not self._held:
+            self._wanted = min(at_least, self._max_rows)
+            if self._held < self._wanted:
                 self._changed.wait(timeout_s)
             if not self._held:
                 return None

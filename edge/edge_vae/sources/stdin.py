@@ -56,20 +56,22 @@ class StdinSource:
             self._decoder = decoder(channels, time=self._time, source="standard input")
         self._starts = True
 
-    def read(self, timeout_s: float) -> list[Block]:
-        """The rows that have come, waiting for the first at most this long.
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
+        """The rows that have come, waiting for that many at most this long.
 
         Raises:
             SourceError: The CSV header lacks a channel, or there is none.
         """
-        deadline = time.monotonic() + timeout_s
-        left_s = timeout_s
+        deadline, left_s = time.monotonic() + timeout_s, timeout_s
+        blocks: list[Block] = []
+        wanted = self.samples + at_least
         while not self._ended and select.select([self._fd], [], [], max(0.0, left_s))[0]:
             if len(rows := self._piece()):
-                return [self._block(rows)]
-            if (left_s := deadline - time.monotonic()) <= 0:
+                blocks.append(self._block(rows))
+            left_s = deadline - time.monotonic()
+            if self.samples >= wanted or left_s <= 0:
                 break
-        return []
+        return blocks
 
     def close(self) -> None:
         """Leave the input as it is; it belongs to the process."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 
 from edge_vae import __version__
+from edge_vae.cli_install import install_service
 from edge_vae.errors import EX_CONFIG, ConfigError, EdgeVaeError, MissingExtraError
 
 __all__ = ["commands", "main"]
@@ -57,6 +58,7 @@ def commands(debug: bool) -> None:  # noqa: FBT001 (click passes options by keyw
 
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
+commands.add_command(install_service)
 
 
 @commands.command("run")

@@ -9,6 +9,7 @@ EdgeVaeError                 exit status 1
 ├── BrokerError              the MQTT broker
 ├── OutboxError              the store of undelivered messages
 ├── InferenceError           the TFLite runtime
+├── InstallError             files of the service that cannot be put in place
 ├── MissingExtraError        an optional part that is not installed
 └── SetupError               exit status 78: systemd does not restart on it
     ├── ConfigError          a configuration file: file, line, key
@@ -31,6 +32,7 @@ __all__ = [
     "EdgeVaeError",
     "GateError",
     "InferenceError",
+    "InstallError",
     "MissingExtraError",
     "ModelError",
     "OutboxError",
@@ -119,6 +121,10 @@ class OutboxError(EdgeVaeError):
 
 class InferenceError(EdgeVaeError):
     """No TFLite runtime, or one that refuses the model."""
+
+
+class InstallError(EdgeVaeError):
+    """Files of the service that cannot be put in place."""
 
 
 class MissingExtraError(EdgeVaeError):

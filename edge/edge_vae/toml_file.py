@@ -12,7 +12,7 @@ from edge_vae.toml_lines import Lines, dotted
 from edge_vae.toml_table import Mistake, Table, build
 from edge_vae.toml_text import parse
 
-__all__ = ["problems_at", "read"]
+__all__ = ["problems_at", "read", "values"]
 
 T = TypeVar("T", bound=Table)
 
@@ -32,6 +32,15 @@ def read(file: str | Path, kind: type[T]) -> T:
     if table is None:
         raise ConfigError(str(file), _problems(text, mistakes))
     return table
+
+
+def values(file: str | Path) -> dict[str, Any]:
+    """What a TOML file holds, looked at by nobody yet.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no TOML.
+    """
+    return _parsed(file, _text(Path(file)))
 
 
 def problems_at(file: str | Path, mistakes: Sequence[Mistake]) -> list[Problem]:

@@ -6,7 +6,6 @@ import errno
 import os
 import pwd
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,81 +17,26 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import test_service_files
 from broker import ADDRESS, DEADLINE_S, Mosquitto, Subscriber, free_port, program, wait_until
 from edge_vae import broker_config, config, source_config
-from edge_vae.errors import EX_CONFIG
 from edge_vae.event import Channel, encode, notice
 from edge_vae.stamp import Stamp
 from edge_vae.topics import Topics
 
 FOLDER = Path(__file__).parents[1] / "firmware_config"
-UNIT = FOLDER / "systemd" / "edge-vae-agent.service"
-DROP_IN = FOLDER / "systemd" / "drop-ins" / "mqtt-password.conf"
 AGENT_TOML = FOLDER / "edge-vae" / "agent.toml"
 BROKER_CONF = FOLDER / "mosquitto" / "edge-vae.conf"
 DURABLE = FOLDER / "subscribers" / "durable.sh"
 SCADA = FOLDER / "subscribers" / "scada.py"
-FILES = {UNIT, DROP_IN, AGENT_TOML, BROKER_CONF, DURABLE, SCADA}
+FILES = {AGENT_TOML, BROKER_CONF, DURABLE, SCADA}
 CERTIFICATES = Path(__file__).parent / "edge" / "tls"
-MAX_EXPOSURE = 1.5
-OFFLINE_SINCE = 250
-"""The version of systemd whose `systemd-analyze security` can look at a file."""
 EVENT_TOPIC = Topics("edge-vae", "plant-1", "gateway-1").event("pump-3")
 
 
-def test_every_file_is_tested_here() -> None:
-    assert {path for path in FOLDER.rglob("*") if path.is_file() and "__pycache__" not in path.parts} == FILES
-
-
-# systemd
-
-
-def analyze(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [program("systemd-analyze", package="systemd"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-
-
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit and its drop-in, with a program that exists: systemd-analyze looks for it."""
-    text = UNIT.read_text().replace("/opt/edge-vae/bin/edge-vae", sys.executable)
-    assert sys.executable in text
-    path = tmp_path / UNIT.name
-    path.write_text(text)
-    drop_ins = tmp_path / f"{UNIT.name}.d"
-    drop_ins.mkdir()
-    shutil.copy(DROP_IN, drop_ins)
-    return path
-
-
-def test_systemd_accepts_unit_and_drop_in_without_a_word(unit: Path) -> None:
-    verified = analyze("verify", str(unit))
-    assert (verified.returncode, verified.stderr, verified.stdout) == (0, "", "")
-
-
-def test_a_misspelt_setting_would_be_noticed(unit: Path) -> None:
-    for path in (unit, *unit.with_name(f"{unit.name}.d").iterdir()):
-        sound = path.read_text()
-        path.write_text(sound.replace("[Service]", "[Service]\nLoadCredentials=x"))
-        assert "LoadCredentials" in analyze("verify", str(unit)).stderr
-        path.write_text(sound)
-
-
-def test_unit_is_hardened(unit: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    systemd = int(re.search(r"systemd (\d+)", analyze("--version").stdout)[1])
-    if systemd < OFFLINE_SINCE:
-        pytest.skip(f"systemd {systemd} cannot judge a file, {OFFLINE_SINCE} and later can")
-    judged = analyze("security", "--offline=true", "--no-pager", str(unit))
-    exposure = float(re.search(r"Overall exposure level for .*: ([\d.]+)", judged.stdout)[1])
-    with capsys.disabled():
-        print(f"\nsystemd-analyze security: exposure {exposure}, at most {MAX_EXPOSURE}")  # noqa: T201 (a figure to see)
-    assert exposure <= MAX_EXPOSURE, judged.stdout
-
-
-def test_unit_never_restarts_on_a_wrong_configuration() -> None:
-    settings = dict(line.split("=", 1) for line in UNIT.read_text().splitlines() if re.match(r"\w+=", line))
-    assert settings["RestartPreventExitStatus"] == str(EX_CONFIG)
-    assert (settings["Restart"], settings["Type"]) == ("always", "notify")
+def test_every_file_is_tested_here_or_as_a_part_of_the_service() -> None:
+    files = {path for path in FOLDER.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.parent.name not in test_service_files.CHECKS} == FILES
 
 
 # agent.toml

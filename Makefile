@@ -1,9 +1,9 @@
-# make demo, make test, make test-arm64, make check, make bench. Everything needed is set up on the first run.
+# make demo, make test, make test-arm64, make check, make survive, make bench. Everything needed is set up on the first run.
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-arm64 check bench programs runtimes
+.PHONY: help demo test test-arm64 check survive bench programs runtimes
 
 BIN := .venv/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
@@ -29,6 +29,9 @@ check: .venv/.ready-to-develop ## format, lint, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/mypy firmware_config/subscribers
 	@$(BIN)/lint-imports
+
+survive: programs .venv/.ready-to-develop ## agent and broker killed, frozen, cut off, again and again, and what became of the alarms
+	@PYTHONPATH=tests $(BIN)/python -m survival $(SURVIVE)
 
 bench: .venv/.ready-to-develop ## every benchmark, one table each
 	@found=; for file in benchmarks/*.py; do test -e "$$file" || continue; \

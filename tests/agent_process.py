@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any
 
 from broker import DEADLINE_S, Received, Subscriber
@@ -35,6 +35,7 @@ SITE, NODE = "plant-1", "gateway-1"
 EVERY_WINDOW = {"on_delay": [1, 1], "off_delay": [1, 1], "deadband": 0.0}
 """Alarm rules that turn every crossing of the threshold into an event."""
 EDGE_VAE = [sys.executable, "-c", "from edge_vae.cli import main; main()"]
+STORED = re.compile(r"event_id=(\w+) seq=\d+")
 LOGGED = re.compile(r"alarm (\w+) asset=(\S+) event_id=(\w+)")
 
 
@@ -100,19 +101,25 @@ class AgentProcess:
         words: Further words of the command line.
         stdin: What its standard input is; nothing by default.
         watchdog_s: After so long without a sign its service manager would end it; None: nobody watches.
+        environment: More variables of its environment.
     """
 
     def __init__(
-        self, config: Path, *words: str, stdin: int | IO[bytes] = subprocess.DEVNULL, watchdog_s: float | None = None
+        self,
+        config: Path,
+        *words: str,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        watchdog_s: float | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         address = f"edge-vae-test-{secrets.token_hex(8)}"
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._manager.bind("\0" + address)
-        environment = os.environ | {"NOTIFY_SOCKET": "@" + address}
+        variables = os.environ | {"NOTIFY_SOCKET": "@" + address} | environment
         if watchdog_s is not None:
-            environment["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
+            variables["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
         command = [*EDGE_VAE, "run", "--config", str(config), *words]
-        self.process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE, env=environment)
+        self.process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE, env=variables)
         self._lines: list[str] = []
         self._ended = False
         self._changed = threading.Condition()
@@ -145,6 +152,11 @@ class AgentProcess:
         """Ids of the events that it has logged so far, of kind `raised` or `cleared`."""
         found = (LOGGED.search(line) for line in self.lines)
         return [match[3] for match in found if match and match[1] == kind]
+
+    def stored(self) -> list[str]:
+        """Ids of the events of every kind that it has logged so far, each of which it has stored."""
+        found = (STORED.search(line) for line in self.lines)
+        return [match[1] for match in found if match]
 
     def wait_for_log(self, text: str, *, count: int = 1) -> None:
         """Return once so many lines hold this text; fail when it ends without, or at the deadline."""

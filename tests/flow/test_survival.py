@@ -1,0 +1,35 @@
+"""The short form of `make survive`: each scenario once, and everything that was logged has arrived."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from survival.run import Run
+from survival.scenarios import SCENARIOS
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
+    made = Run(tmp_path, random.Random(request.node.name))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_no_alarm_that_was_logged_is_lost_and_none_comes_before_an_earlier_one(name: str, run: Run) -> None:
+    if name == "disk read-only" and os.getuid():
+        pytest.skip("only root can mount a file system")
+    SCENARIOS[name](run)
+    counts = run.settle()
+
+    assert counts.raised > 50
+    assert (counts.lost, counts.unexplained, counts.reordered) == (0, 0, 0), counts
+    assert counts.received + counts.given_up == counts.raised
+    assert name == "store damaged" or not counts.given_up

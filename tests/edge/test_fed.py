@@ -97,6 +97,27 @@ def test_a_device_that_is_not_there_yet_is_tried_until_it_is(opened: tuple[Count
     assert source.failure == ""
 
 
+def test_a_device_that_is_still_being_connected_is_not_yet_there() -> None:
+    class Slow(Counter):
+        answers = threading.Event()
+
+        def readings(self, channels: Sequence[str]) -> Readings:
+            while not self.answers.wait(TURN_S / 10):
+                yield None
+            yield from super().readings(channels)
+
+    device = Slow()
+    source = FedSource(device, name="counter", max_rows=1000)
+    source.open(["n"])
+    try:
+        assert not source.wait_connected(TURN_S / 2)
+        device.answers.set()
+        assert numbers(collect(source, 3))[:3] == [0, 1, 2]
+        assert source.wait_connected(0)
+    finally:
+        source.close()
+
+
 def test_why_a_device_is_not_connected_can_be_told() -> None:
     source = FedSource(Counter(refuses=1000), name="counter", max_rows=10)
     source.open(["n"])

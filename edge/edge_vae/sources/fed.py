@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from random import Random
 from typing import Protocol
@@ -26,8 +26,9 @@ STOP_S = 2.0
 """So long the end of the thread is waited for; one that hangs in a driver ends by itself."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 30.0
 
-Readings = Generator[Rows, None, None]
-"""Rows as they come; the device is connected when the first are asked for, and let go when the generator is closed."""
+Readings = Generator[Rows | None, None, None]
+"""Rows as they come, None while the device is being connected, which begins when the first are asked for; it is let go
+when the generator is closed."""
 
 
 class Device(Protocol):
@@ -45,7 +46,7 @@ class Device(Protocol):
     def readings(self, channels: Sequence[str]) -> Readings:
         """A generator that connects, then yields the rows that came since it was asked last, at least every `TURN_S`.
 
-        The first rows, empty ones perhaps, say that it is connected.
+        The first rows, empty ones perhaps, say that it is connected; until then it may yield None.
 
         Raises:
             SourceError, OSError: It cannot be connected, or broke; it is tried again.
@@ -60,12 +61,13 @@ class FedSource:
         device: What to read.
         name: How to call it in the log.
         max_rows: Rows that may wait to be read; when there are more the oldest are dropped and counted.
+        lost: How many the device itself had to leave out.
     """
 
     exhausted = False
 
-    def __init__(self, device: Device, *, name: str, max_rows: int) -> None:
-        self._device, self._name = device, name
+    def __init__(self, device: Device, *, name: str, max_rows: int, lost: Callable[[], int] = lambda: 0) -> None:
+        self._device, self._name, self._lost = device, name, lost
         self._buffer = RowBuffer(max_rows, source=name)
         self._stopping, self._connected = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -81,8 +83,8 @@ class FedSource:
 
     @property
     def dropped(self) -> int:
-        """How many rows waited for too long."""
-        return self._buffer.dropped
+        """How many rows waited for too long, or never came into being."""
+        return self._buffer.dropped + self._lost()
 
     def open(self, channels: Sequence[str]) -> None:
         """Begin to connect.
@@ -142,13 +144,14 @@ class FedSource:
         """One connection, from beginning to end."""
         with closing(self._device.readings(channels)) as readings:
             for rows in readings:
-                if not connected.is_set():
+                if rows is not None and not connected.is_set():
                     log.info("source connected source=%s", self._name)
                     self.failure = ""
                     connected.set()
                 if stopping.is_set():
                     return
-                self._buffer.put(rows, time.monotonic_ns())
+                if rows is not None:
+                    self._buffer.put(rows, time.monotonic_ns())
 
     def _failed(self, error: Exception, *, again: bool) -> None:
         self.failure = str(error)

@@ -60,6 +60,7 @@ def test_every_setting_that_is_commented_out_can_be_uncommented(
     assert [type(pipeline.source) for pipeline in loaded.pipelines] == [
         source_config.MqttSourceConfig,
         source_config.ReplayConfig,
+        source_config.ModbusConfig,
     ]
     assert broker_config.read_password(loaded.mqtt) == "secret"
 

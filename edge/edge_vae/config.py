@@ -15,6 +15,7 @@ from edge_vae import toml_file, toml_text
 from edge_vae.broker_config import MqttConfig, Name, no_level
 from edge_vae.drift import DEFAULT_HOURS
 from edge_vae.errors import Problem
+from edge_vae.modbus_config import ModbusConfig, shared_line_mistakes
 from edge_vae.source_config import JoinConfig, ReplayConfig, SourceConfig, StdinConfig, source_mistakes
 from edge_vae.toml_lines import Key, dotted
 from edge_vae.toml_table import Mistake, Table
@@ -172,7 +173,7 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     ] = field(name="pipeline")
 
     def mistakes(self) -> Iterator[Mistake]:
-        """Assets share topics and standard input, so each name and the input can be had once."""
+        """Assets share topics, standard input and serial lines: names and the input are had once, lines set alike."""
         seen: dict[str, int] = {}
         for index, pipeline in enumerate(self.pipelines):
             if (first := seen.setdefault(pipeline.asset, index)) != index:
@@ -180,6 +181,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
         readers = [key for key, source in _keyed_sources(self.pipelines) if isinstance(source, StdinConfig)]
         for key in readers[1:]:
             yield (*key, "type"), f"expected one reader of standard input, received another beside {dotted(readers[0])}"
+        lines = [(key, source) for key, source in _keyed_sources(self.pipelines) if isinstance(source, ModbusConfig)]
+        yield from shared_line_mistakes(lines)
 
 
 def _all(source: SourceConfig | tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:

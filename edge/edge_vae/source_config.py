@@ -10,10 +10,21 @@ import msgspec
 from msgspec import Meta
 
 from edge_vae.broker_config import Credential, Host, MqttConfig, Port, TlsConfig, lonely_password
+from edge_vae.modbus_config import ModbusConfig
 from edge_vae.toml_table import Mistake, Table
 from edge_vae.toml_text import literal
 
-__all__ = ["Join", "JoinConfig", "MqttSourceConfig", "ReplayConfig", "SourceConfig", "StdinConfig", "source_mistakes"]
+__all__ = [
+    "DEFAULT_QUEUED_ROWS",
+    "Join",
+    "JoinConfig",
+    "ModbusConfig",
+    "MqttSourceConfig",
+    "ReplayConfig",
+    "SourceConfig",
+    "StdinConfig",
+    "source_mistakes",
+]
 
 DEFAULT_QUEUED_ROWS = 100_000
 DEFAULT_LATE_S = 1.0
@@ -91,7 +102,7 @@ class MqttSourceConfig(RowSourceConfig, frozen=True, kw_only=True, tag_field="ty
         return msgspec.structs.replace(base, **{name: value for name, value in named.items() if value is not None})
 
 
-SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig
+SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig | ModbusConfig
 """Where the samples of a machine come from; `type` says which."""
 
 

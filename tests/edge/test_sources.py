@@ -18,16 +18,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pymodbus.simulator import SimDevice
 
-from broker import DEADLINE_S, Mosquitto, program, wait_until
+from broker import ADDRESS, DEADLINE_S, Mosquitto, program, wait_until
 from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
+from edge_vae.modbus_config import ModbusConfig, ModbusRegister
 from edge_vae.publish.mqtt import MqttSettings, TlsFiles
 from edge_vae.sample import Block
 from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, StdinConfig
-from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, open_source
+from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, fed, open_source
 from edge_vae.sources.joined import JoinedSource, open_sources
 from edge_vae.sources.mqtt import MqttSource
+from modbus_server import ModbusServer, SerialCable, device, told_rows
 
 NAN = math.nan
 STORED = ("a", "b", "c")
@@ -45,6 +48,8 @@ class Rig:
     give: Callable[[], None] = lambda: None
     times: np.ndarray | None = None
     live: bool = False
+    clocked: bool = False
+    """Whether samples have the time at which they were read."""
 
 
 def csv_lines(*, header: bool, columns: Sequence[int] = (0, 1, 2)) -> str:
@@ -160,8 +165,41 @@ def one_of_two(configs: Sequence[ReplayConfig | MqttSourceConfig], broker: Mosqu
     return open_sources(configs, join, mqtt=mqtt, rate_hz=1.0, columns=ASKED)
 
 
+def polled(server: ModbusServer, stack: ExitStack, switch_on: Callable[[], None], **line: object) -> Rig:
+    """Channel a in halves, c with 65535 for no reading; the device is switched on when it is to give its rows."""
+    registers = (
+        ModbusRegister(channel="a", address=0, type="int16", scale=0.5),
+        ModbusRegister(channel="b", address=1, type="int16"),
+        ModbusRegister(channel="c", address=2, type="uint16", invalid=65535),
+    )
+    config = ModbusConfig(registers=registers, rate_hz=100.0, timeout_s=DEADLINE_S, max_gap=1, **line)
+    stack.callback(server.stop)
+
+    def give() -> None:
+        server.start()
+        switch_on()
+
+    return Rig(open_source(config, mqtt=MqttConfig(), rate_hz=1.0), give, live=True, clocked=True)
+
+
+def modbus_device() -> SimDevice:
+    rows = [[int(2 * a), int(b), 65535 if math.isnan(c) else int(c)] for a, b, c in VALUES.tolist()]
+    return device([0, 0, 0], action=told_rows(rows))
+
+
+def modbus_tcp(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    server = ModbusServer(modbus_device())
+    return polled(server, stack, lambda: None, host=ADDRESS, port=server.port)
+
+
+def modbus_rtu(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    cable, plug = stack.enter_context(SerialCable()), folder / "ttyUSB0"
+    server = ModbusServer(modbus_device(), serial_port=cable.far)
+    return polled(server, stack, lambda: plug.symlink_to(cable.near), serial_port=str(plug), parity="none")
+
+
 NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv]
-FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl, two_topics]
+FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl, two_topics, modbus_tcp, modbus_rtu]
 RIGS = [replay_csv, replay_npz, replay_parquet, two_recordings, *FED, memory]
 
 
@@ -202,7 +240,10 @@ def named(make: Callable[..., Rig]) -> str:
 
 
 @pytest.fixture(params=RIGS, ids=named)
-def rig(request: pytest.FixtureRequest, tmp_path: Path, broker: Mosquitto) -> Iterator[Rig]:
+def rig(
+    request: pytest.FixtureRequest, tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rig]:
+    monkeypatch.setattr(fed, "LAST_RETRY_S", 0.02)
     with ExitStack() as stack:
         made: Rig = request.param(tmp_path, stack, broker)
         yield made
@@ -217,12 +258,16 @@ class TestContract:
 
         np.testing.assert_array_equal(values_of(collect(rig.source, 5)), EXPECTED)
 
-    def test_samples_have_their_recorded_time_or_none(self, rig: Rig) -> None:
+    def test_samples_have_their_recorded_time_or_that_of_their_reading_or_none(self, rig: Rig) -> None:
+        before = time.time()
         rig.source.open(ASKED)
         rig.give()
 
         times = np.concatenate([block.times for block in collect(rig.source, 5)])
-        np.testing.assert_array_equal(times, np.full(5, NAN) if rig.times is None else rig.times)
+        if rig.clocked:
+            assert np.all(np.diff([before, *times, time.time()]) > 0)
+        else:
+            np.testing.assert_array_equal(times, np.full(5, NAN) if rig.times is None else rig.times)
 
     def test_only_the_first_block_starts_a_session(self, rig: Rig) -> None:
         rig.source.open(ASKED)

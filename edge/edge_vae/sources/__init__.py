@@ -12,7 +12,7 @@ from typing import Protocol
 
 from edge_vae.broker_config import MqttConfig
 from edge_vae.sample import Block
-from edge_vae.source_config import ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.source_config import DEFAULT_QUEUED_ROWS, ModbusConfig, ReplayConfig, SourceConfig, StdinConfig
 from edge_vae.sources.memory import MemorySource
 from edge_vae.sources.replay import ReplaySource
 from edge_vae.sources.stdin import StdinSource
@@ -30,7 +30,7 @@ class Source(Protocol):
 
     @property
     def dropped(self) -> int:
-        """How many had to be dropped because they were not read in time, or were no news."""
+        """How many had to be dropped because they were not taken or read in time, or were no news."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> Source:  # noqa: ARG001 (of sources that have none)
+def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> Source:
     """The source that a configuration describes, still to be opened with its channels.
 
     Args:
@@ -84,11 +84,18 @@ def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> So
 
     Raises:
         ConfigError: A password file cannot be read.
+        MissingExtraError: The source's library is not installed.
     """
     if isinstance(config, ReplayConfig):
         return ReplaySource(config.path, speed=config.speed, rate_hz=config.rate_hz, time=config.time)
     if isinstance(config, StdinConfig):
         return StdinSource(format=config.format, time=config.time)
+    if isinstance(config, ModbusConfig):
+        from edge_vae.sources.fed import FedSource
+        from edge_vae.sources.modbus import ModbusDevice
+
+        device = ModbusDevice(config, rate_hz=rate_hz)
+        return FedSource(device, name=device.name, max_rows=DEFAULT_QUEUED_ROWS, lost=lambda: device.skipped)
     # paho takes 12 MiB, which an agent that only publishes has anyway, and a workstation that reads recordings has not.
     from edge_vae.connection import connection
     from edge_vae.sources.mqtt import MqttSource

@@ -43,7 +43,7 @@ def try_online(config: AgentConfig) -> Iterator[str]:
 def _open(config: AgentConfig, pipeline: PipelineConfig, which: SourceConfig, core: Pipeline) -> None:
     source = open_source(which, mqtt=config.mqtt, rate_hz=core.rate_hz)
     try:
-        source.open(which.names() or core.columns)
+        source.open(core.columns if len(pipeline.sources) == 1 else which.names())
         if isinstance(source, MqttSource) and not source.wait_subscribed(TIMEOUT_S):
             source.read(0.0)  # raises where the broker has said why
             what = f"{pipeline.asset}: the source's broker"

@@ -69,6 +69,10 @@ def test_a_device_is_asked_before_the_start(broker: Mosquitto, tmp_path: Path, m
         assert list(online.try_online(read_config(config(tmp_path, broker, port=server.port))))[-1:] == [
             "pump: source opened"
         ]
+        path = config(tmp_path, broker, port=server.port)
+        path.write_text(path.read_text().replace('channel = "level"', 'channel = "levl"'))
+        with pytest.raises(SourceError, match="expected a register for each of level, received none for level"):
+            list(online.try_online(read_config(path)))
     monkeypatch.setattr(online, "TIMEOUT_S", 0.2)
     with pytest.raises(SourceError, match=r"expected a device that answers, received .*Connection refused"):
         list(online.try_online(read_config(config(tmp_path, broker, port=free_port()))))

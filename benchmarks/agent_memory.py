@@ -96,20 +96,31 @@ def made(folder: Path) -> tuple[Path, Path]:
 @contextmanager
 def broker(folder: Path) -> Iterator[int]:
     """The port of a mosquitto that runs for as long as the block."""
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        sys.exit("expected the program mosquitto, received none. Install it with: sudo apt-get install mosquitto")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     with (
         (folder / "mosquitto.log").open("wb") as log,
-        subprocess.Popen([program, "-p", str(port)], stdout=log, stderr=log) as process,
+        subprocess.Popen([mosquitto(), "-p", str(port)], stdout=log, stderr=log) as process,
     ):
         try:
             yield port
         finally:
             process.terminate()
+
+
+def mosquitto() -> str:
+    """The program of the broker."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        sys.exit("expected the program mosquitto, received none. Install it with: sudo apt-get install mosquitto")
+    return program
+
+
+def free_port() -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def measured(source: str, bundle: Path, data: Path, folder: Path, port: int) -> Figures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 
-from edge_vae.toml_text import parse
+from edge_vae.toml_text import parse, written_key
 
 __all__ = ["Key", "Lines", "dotted"]
 
@@ -34,7 +34,7 @@ def dotted(key: Key) -> str:
     >>> dotted(("pipeline", 1, "source", "path"))
     'pipeline[1].source.path'
     """
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{written_key(part)}" for part in key)
     return text.removeprefix(".")
 
 

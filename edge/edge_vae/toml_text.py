@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore] # newer Pythons, which need no tomli, lack it
 
-__all__ = ["document", "literal", "parse"]
+__all__ = ["document", "literal", "parse", "written_key"]
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -51,7 +51,7 @@ def literal(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, Mapping):
-        pairs = (f"{_key(name)} = {literal(item)}" for name, item in value.items())
+        pairs = (f"{written_key(name)} = {literal(item)}" for name, item in value.items())
         return f"{{ {', '.join(pairs)} }}" if value else "{}"
     return repr(value)
 
@@ -61,7 +61,8 @@ def document(table: msgspec.Struct) -> str:
     return "\n".join(_lines(table, ())) + "\n"
 
 
-def _key(name: str) -> str:
+def written_key(name: str) -> str:
+    """A key as it stands in a document: in quotes where it must."""
     return name if BARE_KEY.fullmatch(name) else literal(name)
 
 
@@ -81,9 +82,9 @@ def _lines(table: msgspec.Struct, path: tuple[str, ...]) -> list[str]:
             for item in value:
                 tables += ["", f"[{_header(path, name)}]", *_lines(item, (*path, name))]
         else:
-            plain.append(f"{_key(name)} = {literal(value)}")
+            plain.append(f"{written_key(name)} = {literal(value)}")
     return plain + tables if path or plain else tables[1:]
 
 
 def _header(path: tuple[str, ...], name: str) -> str:
-    return f"[{'.'.join(map(_key, (*path, name)))}]"
+    return f"[{'.'.join(map(written_key, (*path, name)))}]"

@@ -252,11 +252,11 @@ def test_the_named_key_is_the_time() -> None:
 def test_a_message_may_be_one_document_on_many_lines_or_many_lines() -> None:
     decoder = JsonRows(["a"])
 
-    assert decoder.message(b'{\n  "a": 1\n}').values.tolist() == [[1]]
-    assert decoder.message(b'{"a": 1}\n{"a": 2}\n').values.tolist() == [[1], [2]]
-    assert decoder.message(b'[{"a": 1},\n{"a": 2}]').values.tolist() == [[1], [2]]
-    assert len(decoder.message(b"")) == 0
-    assert CsvRows(["a"], header=False).message(b"1\r\n2").values.tolist() == [[1], [2]]
+    assert decoder.messages([b'{\n  "a": 1\n}']).values.tolist() == [[1]]
+    assert decoder.messages([b'{"a": 1}\n{"a": 2}\n']).values.tolist() == [[1], [2]]
+    assert decoder.messages([b'[{"a": 1},\n{"a": 2}]']).values.tolist() == [[1], [2]]
+    assert len(decoder.messages([b""])) == 0
+    assert CsvRows(["a"], header=False).messages([b"1\r\n2"]).values.tolist() == [[1], [2]]
 
 
 CSV = "time,a,b\n1,2,3\n2,,5\n\n3,x,7\n4,8,9"

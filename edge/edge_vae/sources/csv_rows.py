@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from edge_vae.errors import SourceError
@@ -61,13 +61,22 @@ class CsvRows:
         time: Name of the time column; by default it is recognised by `TIME_NAMES`.
         header: Whether the first line holds the names. Without it, a line holds the channels in order, with or without
             the time in front of them.
+        columns: Names of the columns of lines without header. A line that does not fit them is noise, after which the
+            delimiter is looked for anew.
         source: How to call the source in errors and logs.
     """
 
     def __init__(
-        self, channels: Sequence[str], *, time: str | None = None, header: bool = True, source: str = "CSV"
+        self,
+        channels: Sequence[str],
+        *,
+        time: str | None = None,
+        header: bool = True,
+        columns: Sequence[str] | None = None,
+        source: str = "CSV",
     ) -> None:
         self._channels, self._time, self._header, self._source = tuple(channels), time, header, source
+        self._columns = columns
         self._malformed = Malformed(source)
         self._lines = Lines(self._malformed)
         self._line = 0
@@ -108,9 +117,9 @@ class CsvRows:
             raise self._wrong("is empty", expected=f"a header with {columns}", received="no line")
         return rows
 
-    def message(self, payload: bytes) -> Rows:
-        """The rows of a message that came whole: one or several lines."""
-        return self._decode(payload.splitlines())
+    def messages(self, payloads: Iterable[bytes]) -> Rows:
+        """The rows of messages that came whole: each one or several lines."""
+        return self._decode([line for payload in payloads for line in payload.splitlines()])
 
     def _decode(self, lines: Sequence[bytes]) -> Rows:
         growing = GrowingRows()
@@ -128,16 +137,32 @@ class CsvRows:
 
     def _row(self, line: str, layout: _Layout, growing: GrowingRows) -> None:
         cells = split_cells(line, layout.delimiter)
-        if len(cells) != layout.width:
-            cells = self._fitted(cells, layout.width, line)
-            if not self._header:
-                return
+        fits = len(cells) == layout.width
         try:
-            readings = [float(cells[column]) for column in layout.columns]
+            readings = [float(cells[column]) for column in layout.columns] if fits else None
         except ValueError:
+            readings = None
+        if readings is None:
+            if self._begins_again(line):
+                return
+            if not fits:
+                cells = self._fitted(cells, layout.width, line)
+                if not self._header:
+                    self._layout = layout if self._columns is None else None
+                    return
             readings = [self._reading(cells[column], column, layout.delimiter) for column in layout.columns]
         growing.readings += readings
         growing.times.append(math.nan if layout.time is None else self._time_of(cells[layout.time], layout.time))
+
+    def _begins_again(self, line: str) -> bool:
+        """Whether the line is a header, as of a device that was started anew."""
+        if not self._header or self._channels[0] not in line:
+            return False
+        try:
+            self._layout = self._named_layout(line)
+        except SourceError:
+            return False
+        return True
 
     def _fitted(self, cells: list[str], width: int, line: str) -> list[str]:
         """As many cells as the header has: a short line lacks the last ones, a longer one has none in its place."""
@@ -164,6 +189,8 @@ class CsvRows:
             return math.nan
 
     def _plain_layout(self, line: str) -> _Layout | None:
+        if self._columns is not None:
+            return self._listed_layout(line, self._columns)
         wanted = len(self._channels)
         for delimiter in DELIMITERS:
             width = len(split_cells(line, delimiter))
@@ -172,10 +199,20 @@ class CsvRows:
         self._malformed.add(f"line={self._line} expected={wanted} cells, or one more for the time", line)
         return None
 
+    def _listed_layout(self, line: str, columns: Sequence[str]) -> _Layout | None:
+        for delimiter in DELIMITERS:
+            if len(split_cells(line, delimiter)) == len(columns):
+                return self._layout_of(columns, delimiter)
+        self._malformed.add(f"line={self._line} expected={len(columns)} cells", line)
+        return None
+
     def _named_layout(self, line: str) -> _Layout:
         wanted = [*self._channels, *([self._time] if self._time else [])]
         delimiter = sniff_delimiter(line, wanted=wanted)
-        names = [name.strip() for name in split_cells(line, delimiter)]
+        return self._layout_of([name.strip() for name in split_cells(line, delimiter)], delimiter)
+
+    def _layout_of(self, names: Sequence[str], delimiter: str) -> _Layout:
+        wanted = [*self._channels, *([self._time] if self._time else [])]
         missing = [name for name in wanted if name not in names]
         twice = [name for name in wanted if names.count(name) > 1]
         if missing or twice:

@@ -45,23 +45,28 @@ class JsonRows:
         """The rows that are left when the stream has ended without a line end."""
         return self._decode(self._lines.flush())
 
-    def message(self, payload: bytes) -> Rows:
-        """The rows of a message that came whole: one JSON document on any number of lines, or several lines of JSON."""
+    def messages(self, payloads: Iterable[bytes]) -> Rows:
+        """The rows of messages that came whole: a JSON document on any number of lines, or several lines of JSON."""
+        return self._rows(document for payload in payloads for document in self._message(payload))
+
+    def _message(self, payload: bytes) -> Iterable[object]:
         try:
-            document = _json(payload)
+            return (_json(payload),)
         except (ValueError, RecursionError):
-            return self._decode(payload.splitlines())
-        return self._rows([document])
+            return self._documents(payload.splitlines())
 
     def _decode(self, lines: Iterable[bytes]) -> Rows:
-        return self._rows(document for line in filter(bytes.strip, lines) for document in self._documents(line))
+        return self._rows(self._documents(lines))
 
-    def _documents(self, line: bytes) -> list[object]:
+    def _documents(self, lines: Iterable[bytes]) -> Iterable[object]:
+        return (document for line in filter(bytes.strip, lines) for document in self._document(line))
+
+    def _document(self, line: bytes) -> Iterable[object]:
         try:
-            return [_json(line)]
+            return (_json(line),)
         except (ValueError, RecursionError):
             self._malformed.add("expected=a JSON object", line)
-            return []
+            return ()
 
     def _rows(self, documents: Iterable[object]) -> Rows:
         growing = GrowingRows()

@@ -49,23 +49,29 @@ class Lines:
 
     def __init__(self, malformed: Malformed) -> None:
         self._malformed = malformed
-        self._rest = b""
+        self._rest = bytearray()
         self._skipping = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that end in this piece."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
         if self._skipping and lines:
             del lines[0]
             self._skipping = False
+        self._rest += rest  # in place: a slow line that never ends comes in many small pieces
         if len(self._rest) > MAX_LINE_BYTES:
             if not self._skipping:
-                self._malformed.add("line without an end", self._rest[:80])
-            self._rest, self._skipping = b"", True
+                self._malformed.add("line without an end", bytes(self._rest[:80]))
+            self._rest.clear()
+            self._skipping = True
         return [line.rstrip(b"\r") for line in lines]
 
     def flush(self) -> list[bytes]:
         """The last line, where the stream ended without a line end."""
-        line, skipped = self._rest, self._skipping
-        self._rest, self._skipping = b"", False
+        line, skipped = bytes(self._rest), self._skipping
+        self._rest.clear()
+        self._skipping = False
         return [line.rstrip(b"\r")] if line and not skipped else []

@@ -13,6 +13,7 @@ from edge_vae.publish.mqtt import MqttSettings
 from edge_vae.sample import Block
 from edge_vae.sources.csv_rows import CsvRows
 from edge_vae.sources.json_rows import JsonRows
+from edge_vae.sources.publications import Arrived
 from edge_vae.sources.row_buffer import RowBuffer
 from edge_vae.sources.subscription import Subscription
 
@@ -80,7 +81,12 @@ class MqttSource:
         self._refused, self._starts = "", True
         try:
             self._subscription = Subscription(
-                self._topic, self._settings, name="source", on_message=self._on_message, on_refused=self._on_refused
+                self._topic,
+                self._settings,
+                name="source",
+                on_message=self._on_message,
+                on_refused=self._on_refused,
+                on_arrived=self._on_arrived,
             )
         except (OSError, ValueError) as error:
             raise self._failed("TLS", expected="a CA, certificate and key", received=str(error)) from error
@@ -117,10 +123,14 @@ class MqttSource:
         return SourceError(f"{self._source} at {self._settings.host}: {what}", expected=expected, received=received)
 
     def _on_message(self, _client: paho.Client, message: paho.MQTTMessage) -> None:
-        if message.retain:
-            self._stale += 1
-        elif self._decoder is not None:
-            self._buffer.put(self._decoder.message(bytes(message.payload)), clock.monotonic_ns())
+        """What comes before the subscription is granted, as retained messages may."""
+        kept = [] if message.retain else [bytes(message.payload)]
+        self._on_arrived(Arrived(kept, retained=int(message.retain)))
+
+    def _on_arrived(self, arrived: Arrived) -> None:
+        self._stale += arrived.retained
+        if self._decoder is not None:
+            self._buffer.put(self._decoder.messages(arrived.payloads), clock.monotonic_ns())
 
     def _on_refused(self, reason: str) -> None:
         self._refused = reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -12,7 +13,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_vae.backoff import Backoff
+from edge_vae.errors import BrokerError
 from edge_vae.publish.mqtt import MqttSettings
+from edge_vae.sources.publications import PING, Arrived, Publications
 
 __all__ = ["Subscription"]
 
@@ -24,8 +27,14 @@ MAX_ANSWERS = 64
 STOP_S = 1.0
 """So long a farewell may take; a thread that still waits for TCP then ends by itself."""
 
+TURN_S = 0.25
+"""Whoever reads the socket looks this often whether it is to stop."""
+PIECE_BYTES = 2**16
+
 OnMessage = Callable[[paho.Client, paho.MQTTMessage], None]
 """Is given each message, and the client that it came by, to answer by."""
+OnArrived = Callable[[Arrived], None]
+"""Is given what has arrived, many messages at a time."""
 
 
 class Subscription:
@@ -35,8 +44,9 @@ class Subscription:
         topic: The topic or filter.
         settings: The broker, and the login.
         name: What it is, in the log.
-        on_message: Called in paho's thread.
-        on_refused: Called in paho's thread with the reason why the broker does not grant the subscription.
+        on_message: Called in a thread of the subscription.
+        on_refused: Called there with the reason why the broker does not grant the subscription.
+        on_arrived: Called in place of `on_message` for what comes after the grant; for topics that carry many messages.
 
     Raises:
         OSError: The files for TLS cannot be used.
@@ -50,9 +60,10 @@ class Subscription:
         name: str,
         on_message: OnMessage,
         on_refused: Callable[[str], None],
+        on_arrived: OnArrived | None = None,
     ) -> None:
         self._topic, self._settings, self._name = topic, settings, name
-        self._tell_message, self._tell_refused = on_message, on_refused
+        self._tell_message, self._tell_refused, self._tell_arrived = on_message, on_refused, on_arrived
         self._granted, self._ended, self._stopping = threading.Event(), threading.Event(), threading.Event()
         self._failures = 0
         self._new_client()  # files that are no certificates are told here, not in the thread
@@ -78,7 +89,10 @@ class Subscription:
             self._ended.clear()
             try:
                 self._converse(self._new_client())
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, BrokerError) as error:
+                self._failed(str(error))
+            except Exception as error:
+                log.exception("unforeseen subscription=%s", self._name)
                 self._failed(str(error))
             self._granted.clear()
             self._stopping.wait(backoff.delay_s(max(0, self._failures - 1)))
@@ -86,6 +100,9 @@ class Subscription:
     def _converse(self, client: paho.Client) -> None:
         """One connection, from beginning to end; paho leaks two sockets when a client is used for another."""
         client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+        if self._tell_arrived is not None:
+            self._converse_in_bulk(client, self._tell_arrived)
+            return
         client.loop_start()
         if not self._stopping.is_set() and not self._ended.wait(self._settings.connect_timeout_s):
             if self._granted.is_set():
@@ -94,6 +111,42 @@ class Subscription:
                 self._failed("no answer")
         client.disconnect()
         client.loop_stop()
+
+    def _converse_in_bulk(self, client: paho.Client, tell: OnArrived) -> None:
+        """The same in this thread; once the subscription is granted, nothing but its messages is to be read."""
+        deadline_s = time.monotonic() + self._settings.connect_timeout_s
+        try:
+            while not (self._ended.is_set() or self._granted.is_set()) and time.monotonic() < deadline_s:
+                client.loop(TURN_S)
+            if self._granted.is_set() and (connection := client.socket()) is not None:
+                self._read(connection, tell)
+            elif not self._ended.is_set():
+                self._failed("no answer")
+        finally:
+            self._granted.clear()
+            client.disconnect()
+
+    def _read(self, connection: Any, tell: OnArrived) -> None:
+        """Everything from the grant to the stop.
+
+        Raises:
+            OSError, BrokerError: The connection broke.
+        """
+        publications, keepalive_s = Publications(self._settings.protocol), self._settings.keepalive_s
+        connection.settimeout(TURN_S)
+        heard_s = asked_s = time.monotonic()
+        while not self._stopping.is_set():
+            if data := _received(connection):
+                arrived = publications.feed(data)
+                tell(arrived)
+                connection.sendall(arrived.answer)
+                heard_s = time.monotonic()
+            if time.monotonic() - asked_s >= keepalive_s:
+                if heard_s < asked_s:
+                    msg = "the broker does not answer"
+                    raise ConnectionError(msg)
+                connection.sendall(PING)
+                asked_s = time.monotonic()
 
     def _failed(self, reason: str) -> None:
         level = logging.DEBUG if self._failures else logging.WARNING
@@ -141,3 +194,15 @@ class Subscription:
 
     def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         self._tell_message(client, message)
+
+
+def _received(connection: Any) -> bytes:
+    """What has come, waiting at most a turn for it."""
+    try:
+        data: bytes = connection.recv(PIECE_BYTES)
+    except TimeoutError:
+        return b""
+    if not data:
+        msg = "the broker closed the connection"
+        raise ConnectionError(msg)
+    return data

@@ -18,6 +18,7 @@ from types import MappingProxyType, TracebackType
 from typing import IO, Any
 
 from broker import DEADLINE_S, Received, Subscriber
+from edge_vae.toml_text import literal
 
 __all__ = [
     "EVERY_WINDOW",
@@ -69,7 +70,7 @@ def long_recording(rig: Path, folder: Path, *, times: int = 8) -> Path:
 
 
 def _table(name: str, values: dict[str, Any]) -> str:
-    return "".join([f"[{name}]\n", *(f"{key} = {json.dumps(value)}\n" for key, value in values.items())])
+    return "".join([f"[{name}]\n", *(f"{key} = {literal(value)}\n" for key, value in values.items())])
 
 
 def events(messages: Iterable[Received]) -> list[dict[str, Any]]:

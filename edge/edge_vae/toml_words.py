@@ -74,7 +74,7 @@ def _words(info: inspect.Type) -> str:
 
 def _range(info: inspect.IntType | inspect.FloatType) -> str:
     if info.ge is not None and info.le is not None:
-        return f" from {info.ge:g} to {info.le:g}"
+        return f" from {info.ge:.15g} to {info.le:.15g}"
     bounds = {"of at least": info.ge, "above": info.gt, "of at most": info.le, "below": info.lt}
-    words = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
+    words = [f"{word} {bound:.15g}" for word, bound in bounds.items() if bound is not None]
     return f" {' and '.join(words)}" if words else ""

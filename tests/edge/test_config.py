@@ -22,7 +22,14 @@ from edge_vae.config import (
     schema,
 )
 from edge_vae.errors import EX_CONFIG, ConfigError
-from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, StdinConfig
+from edge_vae.source_config import (
+    IioConfig,
+    JoinConfig,
+    MqttSourceConfig,
+    ReplayConfig,
+    SerialConfig,
+    StdinConfig,
+)
 from edge_vae.toml_text import parse
 
 FULL = """\
@@ -83,6 +90,38 @@ limit = 0.3
 [pipeline.drift]
 detect = true
 hours = 8
+"""
+WIRED = """\
+[node]
+site = "plant-1"
+[[pipeline]]
+asset = "pump-3"
+bundle = "pump.evb"
+[pipeline.source]
+type = "serial"
+port = "/dev/ttyUSB0"
+baudrate = 115200
+format = "csv"
+columns = ["time", "flow", "bar"]
+time = "time"
+parity = "even"
+bytesize = 7
+stopbits = 2
+flow_control = "rts/cts"
+rate_hz = 10
+[[pipeline]]
+asset = "pump-4"
+bundle = "pump.evb"
+[pipeline.source]
+type = "iio"
+device = "adxl355"
+trigger = "timer"
+rate_hz = 1600
+length = 4096
+watermark = 64
+[pipeline.source.channels]
+along = "accel_x"
+turn = "rot_quaternion[2]"
 """
 MINIMAL = """\
 [node]
@@ -254,6 +293,77 @@ def test_an_impossible_value_is_told_at_its_line(
 
     assert (found_line, found_key) == (line, key)
     assert message in found_message
+
+
+def test_a_serial_line_and_an_iio_buffer_are_described(file: Path) -> None:
+    config = config_of(file, WIRED)
+    line, buffer = (pipeline.source for pipeline in config.pipelines)
+
+    assert line == SerialConfig(
+        port=Path("/dev/ttyUSB0"), baudrate=115200, format="csv", columns=("time", "flow", "bar"), time="time",
+        parity="even", bytesize=7, stopbits=2, flow_control="rts/cts", rate_hz=10.0,
+    )  # fmt: skip
+    assert buffer == IioConfig(
+        device="adxl355", channels={"along": "accel_x", "turn": "rot_quaternion[2]"}, trigger="timer", rate_hz=1600.0,
+        length=4096, watermark=64, setup=True, root=Path("/sys"), dev=Path("/dev"),
+    )  # fmt: skip
+    assert config_of(file, effective(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "line", "key", "message"),
+    [
+        ('port = "/dev/ttyUSB0"', "", 6, "port", "expected a path, received nothing"),
+        ("baudrate = 115200", "", 6, "baudrate", "from 50 to 4000000, received nothing"),
+        ("baudrate = 115200", "baudrate = 49", 9, "baudrate", "from 50 to 4000000, received 49"),
+        ("baudrate = 115200", 'baudrate = "fast"', 9, "baudrate", 'received "fast"'),
+        ("baudrate = 115200", "baud = 115200", 9, "baud", "did you mean 'baudrate'?"),
+        ('parity = "even"', 'parity = "E"', 13, "parity", 'one of "even", "mark", "none", "odd", "space"'),
+        ("bytesize = 7", "bytesize = 9", 14, "bytesize", "one of 5, 6, 7, 8"),
+        ("stopbits = 2", "stopbits = 1.5", 15, "stopbits", "one of 1, 2, received 1.5"),
+        ('"rts/cts"', '"hardware"', 16, "flow_control", 'one of "none", "rts/cts", "xon/xoff"'),
+        ("rate_hz = 10", "rate_hz = 0", 17, "rate_hz", "above 0"),
+        ('format = "csv"', 'format = "jsonl"', 11, "columns", 'expected none with format = "jsonl"'),
+        ('format = "csv"', 'format = "csv"\nheader = true', 12, "columns", "expected none beside header = true"),
+        ('time = "time"', 'time = "clock"', 12, "time", "expected one of columns, or header = true"),
+        ('"flow", "bar"', '"flow", "flow"', 11, "columns", "expected each name once"),
+        ('["time", "flow", "bar"]', "[]", 11, "columns", "a list, each item the name of a column"),
+    ],
+)  # fmt: skip
+def test_a_wrong_serial_line_is_told_at_its_line(
+    file: Path, said: str, instead: str, line: int, key: str, message: str
+) -> None:
+    assert said in WIRED
+    found_line, found_key, found_message = problem_of(file, WIRED.replace(said, instead, 1))
+
+    assert (found_line, found_key) == (line, f"pipeline[0].source.{key}")
+    assert message in found_message
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "line", "key", "message"),
+    [
+        ('device = "adxl355"', "", 21, "device", "a device, such as adxl355 or iio:device0"),
+        ('device = "adxl355"', 'device = ""', 23, "device", "a device, such as adxl355 or iio:device0"),
+        ("rate_hz = 1600", "rate_hz = 1e9", 25, "rate_hz", "above 0 and of at most 10000000"),
+        ("length = 4096", "length = 1", 26, "length", "from 2 to"),
+        ("watermark = 64", "watermark = 4096", 27, "watermark", "expected less than length = 4096, received 4096"),
+        ('trigger = "timer"', "setup = false", 26, "length", "setup = true beside it"),
+        ('along = "accel_x"', 'along = "in_accel_x"', 29, "channels.along", "expected a scan element, such"),
+        ('along = "accel_x"', "along = 1", 28, "channels", "a scan element for each channel, as"),
+        ('along = "accel_x"', 'along = "rot_quaternion[2]"', 30, "channels.turn", "received that of along"),
+    ],
+)  # fmt: skip
+def test_a_wrong_iio_buffer_is_told_at_its_line(
+    file: Path, said: str, instead: str, line: int, key: str, message: str
+) -> None:
+    assert said in WIRED
+    with pytest.raises(ConfigError) as caught:
+        config_of(file, WIRED.replace(said, instead))
+    problem = caught.value.problems[0]
+
+    assert (problem.line, problem.key) == (line, f"pipeline[1].source.{key}")
+    assert message in problem.message
 
 
 @pytest.mark.parametrize("table", ["[pipeline.threshold]\nadapt = false", "[pipeline.drift]\ndetect = false"])

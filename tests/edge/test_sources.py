@@ -6,13 +6,15 @@ import json
 import math
 import os
 import socket
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +28,12 @@ from edge_vae.errors import SourceError
 from edge_vae.modbus_config import ModbusConfig, ModbusRegister
 from edge_vae.publish.mqtt import MqttSettings, TlsFiles
 from edge_vae.sample import Block
-from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, StdinConfig
+from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, SerialConfig, StdinConfig
 from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, fed, open_source
+from edge_vae.sources.fed import FedSource
 from edge_vae.sources.joined import JoinedSource, open_sources
 from edge_vae.sources.mqtt import MqttSource
+from iio_tree import IioTree
 from modbus_server import ModbusServer, SerialCable, device, told_rows
 
 NAN = math.nan
@@ -50,6 +54,7 @@ class Rig:
     live: bool = False
     clocked: bool = False
     """Whether samples have the time at which they were read."""
+    expected: np.ndarray = field(default_factory=lambda: EXPECTED)
 
 
 def csv_lines(*, header: bool, columns: Sequence[int] = (0, 1, 2)) -> str:
@@ -129,6 +134,51 @@ def mqtt_jsonl(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     return subscribed(json_lines(), "jsonl", folder, stack, broker)
 
 
+def wired(form: str, stack: ExitStack, text: str, **more: Any) -> Rig:
+    """A serial line, whose first line is lost: it may have been cut."""
+    writing, port = os.openpty()
+    for descriptor in (writing, port):
+        stack.callback(os.close, descriptor)
+    config = SerialConfig(port=Path(os.ttyname(port)), baudrate=115_200, format=form, **more)
+    source = open_source(config, mqtt=MqttConfig(), rate_hz=1.0)
+    assert isinstance(source, FedSource)
+
+    def give() -> None:
+        assert source.wait_connected(DEADLINE_S)
+        os.write(writing, f"5,6\n{text}".encode())
+
+    return Rig(source, give, times=TIMES, live=True)
+
+
+def serial_csv(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    return wired("csv", stack, csv_lines(header=False), columns=("time", *STORED))
+
+
+def serial_csv_header(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    return wired("csv", stack, csv_lines(header=True), header=True)
+
+
+def serial_jsonl(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    return wired("jsonl", stack, json_lines())
+
+
+def iio(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
+    """No scan lacks a reading, so that there is a number in place of the missing one; stamps are of today."""
+    tree = IioTree(folder, dict.fromkeys(STORED, "be:s12/16>>4"), attributes={"scale": "0.5"})
+    stack.callback(tree.close)
+    source = open_source(tree.config({name: name for name in STORED}), mqtt=MqttConfig(), rate_hz=1.0)
+    assert isinstance(source, FedSource)
+    values = np.where(np.isnan(VALUES), 30.0, VALUES)[:, [2, 0]]
+    times = np.floor(time.time()) + np.arange(5)
+
+    def give() -> None:
+        assert source.wait_connected(DEADLINE_S)
+        for (c, a), at in zip(values, times, strict=True):
+            tree.write(struct.pack(">hhxxxx", int(a * 2) << 4, int(c * 2) << 4) + struct.pack("<q", int(at) * 10**9))
+
+    return Rig(source, give, times=times, live=True, expected=values)
+
+
 def memory(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     blocks = [Block(EXPECTED[:2], TIMES[:2], 0), Block(EXPECTED[2:], TIMES[2:], 0)]
     return Rig(MemorySource(blocks), times=TIMES)
@@ -198,8 +248,9 @@ def modbus_rtu(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     return polled(server, stack, lambda: plug.symlink_to(cable.near), serial_port=str(plug), parity="none")
 
 
-NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv]
-FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl, two_topics, modbus_tcp, modbus_rtu]
+NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv, serial_csv, iio]
+WIRED = [serial_csv, serial_csv_header, serial_jsonl, iio, modbus_tcp, modbus_rtu]
+FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl, two_topics, *WIRED]
 RIGS = [replay_csv, replay_npz, replay_parquet, two_recordings, *FED, memory]
 
 
@@ -256,7 +307,7 @@ class TestContract:
         rig.source.open(ASKED)
         rig.give()
 
-        np.testing.assert_array_equal(values_of(collect(rig.source, 5)), EXPECTED)
+        np.testing.assert_array_equal(values_of(collect(rig.source, 5)), rig.expected)
 
     def test_samples_have_their_recorded_time_or_that_of_their_reading_or_none(self, rig: Rig) -> None:
         before = time.time()
@@ -320,7 +371,7 @@ class TestContract:
 
         blocks = collect(rig.source, 5)
         assert blocks[0].starts_session
-        np.testing.assert_array_equal(values_of(blocks), EXPECTED)
+        np.testing.assert_array_equal(values_of(blocks), rig.expected)
 
     @pytest.mark.parametrize("rig", NAMED, ids=named, indirect=True)
     def test_a_channel_that_named_columns_lack_is_an_error(self, rig: Rig) -> None:
@@ -529,6 +580,49 @@ class TestMqtt:
 
         with pytest.raises(SourceError, match=r"topic t at 127\.0\.0\.1: TLS: expected a CA"):
             MqttSource("t", broken, max_rows=10).open(["a"])
+
+    def test_a_broker_that_stops_answering_is_left_and_connected_again(self, tmp_path: Path) -> None:
+        with Mosquitto(tmp_path) as broker:
+            source = MqttSource("t", replace(settings(broker), keepalive_s=1), format="csv", max_rows=10)
+            source.open(["a"])
+            try:
+                assert source.wait_subscribed(DEADLINE_S)
+                broker.freeze()
+                wait_until(lambda: not source.wait_subscribed(0), "the source notices")
+                broker.thaw()
+                assert source.wait_subscribed(DEADLINE_S)
+                publish(broker, "t", "1\n")
+                assert values_of(collect(source, 1)).tolist() == [[1.0]]
+            finally:
+                source.close()
+
+    @pytest.mark.parametrize("protocol", [5, 311])
+    def test_a_connection_that_only_listens_is_kept(self, tmp_path: Path, protocol: Literal[5, 311]) -> None:
+        with Mosquitto(tmp_path) as broker:
+            source = MqttSource(
+                "t", replace(settings(broker), keepalive_s=1, protocol=protocol), format="csv", max_rows=10
+            )
+            source.open(["a"])
+            try:
+                assert source.wait_subscribed(DEADLINE_S)
+                pinged = "Received PINGREQ from sources-test"
+                wait_until(lambda: broker.log.read_text().count(pinged) >= 2, "the source asks twice")
+                assert source.wait_subscribed(0)
+                assert broker.log.read_text().count("New client connected") == 1
+            finally:
+                source.close()
+
+    def test_thousands_of_messages_of_one_row_come_whole_and_in_order(self, broker: Mosquitto) -> None:
+        source = MqttSource("many", settings(broker), format="csv", max_rows=100_000)
+        source.open(["a"])
+        try:
+            assert source.wait_subscribed(DEADLINE_S)
+            publish(broker, "many", "".join(f"{i}\n" for i in range(5000)))
+
+            assert values_of(collect(source, 5000)).ravel().tolist() == list(range(5000))
+            assert (source.dropped, source.malformed) == (0, 0)
+        finally:
+            source.close()
 
     def test_a_broker_that_hangs_is_given_up_and_tried_again(self, tmp_path: Path) -> None:
         with Mosquitto(tmp_path) as broker:

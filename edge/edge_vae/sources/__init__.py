@@ -12,7 +12,16 @@ from typing import Protocol
 
 from edge_vae.broker_config import MqttConfig
 from edge_vae.sample import Block
-from edge_vae.source_config import DEFAULT_QUEUED_ROWS, ModbusConfig, ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.source_config import (
+    DEFAULT_QUEUED_ROWS,
+    IioConfig,
+    ModbusConfig,
+    ReplayConfig,
+    SerialConfig,
+    SourceConfig,
+    StdinConfig,
+)
+from edge_vae.sources.fed import FedSource
 from edge_vae.sources.memory import MemorySource
 from edge_vae.sources.replay import ReplaySource
 from edge_vae.sources.stdin import StdinSource
@@ -91,11 +100,19 @@ def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> So
     if isinstance(config, StdinConfig):
         return StdinSource(format=config.format, time=config.time)
     if isinstance(config, ModbusConfig):
-        from edge_vae.sources.fed import FedSource
         from edge_vae.sources.modbus import ModbusDevice
 
         device = ModbusDevice(config, rate_hz=rate_hz)
         return FedSource(device, name=device.name, max_rows=DEFAULT_QUEUED_ROWS, lost=lambda: device.skipped)
+    if isinstance(config, SerialConfig):
+        from edge_vae.sources.serial_line import SerialLine
+
+        line = SerialLine(config, rate_hz=rate_hz)
+        return FedSource(line, name=f"serial {config.port}", max_rows=DEFAULT_QUEUED_ROWS)
+    if isinstance(config, IioConfig):
+        from edge_vae.sources.iio import IioBuffer
+
+        return FedSource(IioBuffer(config, rate_hz=rate_hz), name=f"iio {config.device}", max_rows=DEFAULT_QUEUED_ROWS)
     # paho takes 12 MiB, which an agent that only publishes has anyway, and a workstation that reads recordings has not.
     from edge_vae.connection import connection
     from edge_vae.sources.mqtt import MqttSource

@@ -61,6 +61,8 @@ def test_every_setting_that_is_commented_out_can_be_uncommented(
         source_config.MqttSourceConfig,
         source_config.ReplayConfig,
         source_config.ModbusConfig,
+        source_config.SerialConfig,
+        source_config.IioConfig,
     ]
     assert broker_config.read_password(loaded.mqtt) == "secret"
 

@@ -62,7 +62,7 @@ def test_every_setting_that_is_commented_out_can_be_uncommented(
         source_config.ReplayConfig,
         source_config.ModbusConfig,
     ]
-    assert broker_config.read_password(loaded.mqtt) == "secret"
+    assert broker_config.read_password(loaded.mqtt.password_file) == "secret"
 
 
 def test_what_the_example_shows_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

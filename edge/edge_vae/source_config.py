@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from edge_vae.broker_config import Credential, Host, MqttConfig, Port, TlsConfig, lonely_password
 from edge_vae.modbus_config import ModbusConfig
+from edge_vae.opcua_config import OpcUaConfig
 from edge_vae.toml_table import Mistake, Table
 from edge_vae.toml_text import literal
 
@@ -20,6 +21,7 @@ __all__ = [
     "JoinConfig",
     "ModbusConfig",
     "MqttSourceConfig",
+    "OpcUaConfig",
     "ReplayConfig",
     "SourceConfig",
     "StdinConfig",
@@ -102,7 +104,7 @@ class MqttSourceConfig(RowSourceConfig, frozen=True, kw_only=True, tag_field="ty
         return msgspec.structs.replace(base, **{name: value for name, value in named.items() if value is not None})
 
 
-SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig | ModbusConfig
+SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig | ModbusConfig | OpcUaConfig
 """Where the samples of a machine come from; `type` says which."""
 
 

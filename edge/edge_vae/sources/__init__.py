@@ -12,7 +12,7 @@ from typing import Protocol
 
 from edge_vae.broker_config import MqttConfig
 from edge_vae.sample import Block
-from edge_vae.source_config import DEFAULT_QUEUED_ROWS, ModbusConfig, ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.source_config import DEFAULT_QUEUED_ROWS, ModbusConfig, OpcUaConfig, ReplayConfig, SourceConfig, StdinConfig
 from edge_vae.sources.memory import MemorySource
 from edge_vae.sources.replay import ReplaySource
 from edge_vae.sources.stdin import StdinSource
@@ -83,7 +83,7 @@ def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> So
         rate_hz: Samples a second that the bundle expects.
 
     Raises:
-        ConfigError: A password file cannot be read.
+        ConfigError: A password or certificate cannot be used.
         MissingExtraError: The source's library is not installed.
     """
     if isinstance(config, ReplayConfig):
@@ -96,6 +96,12 @@ def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> So
 
         device = ModbusDevice(config, rate_hz=rate_hz)
         return FedSource(device, name=device.name, max_rows=DEFAULT_QUEUED_ROWS, lost=lambda: device.skipped)
+    if isinstance(config, OpcUaConfig):
+        from edge_vae.sources.fed import FedSource
+        from edge_vae.sources.opcua import OpcUaDevice  # its library takes 35 MiB
+
+        server = OpcUaDevice(config, rate_hz=rate_hz)
+        return FedSource(server, name=config.url, max_rows=DEFAULT_QUEUED_ROWS, lost=lambda: server.skipped)
     # paho takes 12 MiB, which an agent that only publishes has anyway, and a workstation that reads recordings has not.
     from edge_vae.connection import connection
     from edge_vae.sources.mqtt import MqttSource

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,10 @@ from broker import ADDRESS, DEADLINE_S, Mosquitto, wait_until
 from edge_vae import online
 from edge_vae.broker_config import MqttConfig
 from edge_vae.config import read_config
-from edge_vae.errors import ConfigError, SourceError
+from edge_vae.errors import ConfigError, MissingExtraError, SourceError
+from edge_vae.opcua_config import OpcUaConfig, OpcUaNode, OpcUaSecurity
 from edge_vae.sample import Block
-from edge_vae.source_config import OpcUaConfig, OpcUaNode, OpcUaSecurity
-from edge_vae.sources import fed, opcua, open_source
+from edge_vae.sources import fed, opcua, opcua_subscription, open_source
 from edge_vae.sources.fed import FedSource
 from opcua_server import NAMESPACE, PASSWORD, USER, Network, OpcUaServer, make_certificate
 from plain_bundle import write_plain_bundle
@@ -68,7 +69,7 @@ def guarded(files: Path) -> Iterator[OpcUaServer]:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fed, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(fed, "LAST_RETRY_S", 0.1)
-    monkeypatch.setattr(opcua, "LEAST_PUBLISHING_MS", 50.0)
+    monkeypatch.setattr(opcua_subscription, "LEAST_PUBLISHING_MS", 50.0)
 
 
 @pytest.fixture
@@ -211,10 +212,9 @@ def test_channels_without_a_node_are_refused(server: OpcUaServer) -> None:
 def test_the_last_value_before_each_tick_counts_by_the_time_of_its_source(
     server: OpcUaServer, opened: Callable[..., FedSource]
 ) -> None:
-    source = opened(server.url, "Pressure", rate_hz=10.0, read="subscribe", publishing_interval_ms=500)
+    source = opened(server.url, "Pressure", rate_hz=10.0, read="subscribe", publishing_interval_ms=1000)
     rows_until(source, lambda row: row[0] == 0.5)
-    tick_s = np.ceil(time.time() * 10) / 10
-    wait_until(lambda: time.time() > tick_s + 0.15, "both times are over")
+    tick_s = np.floor(time.time() * 10) / 10 - 0.1  # the server samples as often as it publishes: not due for a second
     for at_s, value in ((-0.02, 1.0), (0.0, 2.0), (0.02, 3.0)):
         server.write("Pressure", value, source=tick_s + at_s)
     blocks = rows_until(source, lambda row: row[0] == 3.0)
@@ -222,6 +222,14 @@ def test_the_last_value_before_each_tick_counts_by_the_time_of_its_source(
 
     told = {round(at, 3): row[0] for block in blocks for at, row in zip(block.times, block.values, strict=True)}
     assert [told[round(tick_s + after_s, 3)] for after_s in (-0.1, 0.0, 0.1)] == [0.5, 2.0, 3.0]
+
+
+def test_the_extra_that_it_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "edge_vae.sources.opcua")
+    monkeypatch.setitem(sys.modules, "asyncua", None)
+
+    with pytest.raises(MissingExtraError, match=r"'asyncua', received none installed\. .*edge-vae\[opcua\]"):
+        made("opc.tcp://192.0.2.7", "Speed")
 
 
 @READ

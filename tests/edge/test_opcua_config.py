@@ -8,7 +8,7 @@ import pytest
 
 from edge_vae.config import effective, read_config
 from edge_vae.errors import EX_CONFIG, ConfigError
-from edge_vae.source_config import OpcUaConfig, OpcUaNode, OpcUaSecurity
+from edge_vae.opcua_config import OpcUaConfig, OpcUaNode, OpcUaSecurity
 
 FULL = """\
 [node]
@@ -27,7 +27,6 @@ publishing_interval_ms = 200
 queue_size = 8
 username = "reader"
 password_file = "opcua.pass"
-max_rows = 500
 [pipeline.source.security]
 policy = "Aes256_Sha256_RsaPss"
 mode = "Sign"
@@ -73,7 +72,6 @@ def test_everything_that_the_tables_say_is_in_the_configuration_and_what_is_in_f
         queue_size=8,
         username="reader",
         password_file=file.parent / "opcua.pass",
-        max_rows=500,
         security=OpcUaSecurity(
             policy="Aes256_Sha256_RsaPss",
             mode="Sign",
@@ -144,22 +142,21 @@ def test_every_kind_of_node_id_is_taken(node: str) -> None:
         ("queue_size = 8", "queue_size = 0", 14, "queue_size", "a whole number from 1 to 100000"),
         ('username = "reader"', "", 7, "username", "expected a username beside password_file"),
         ('"opcua.pass"', '"other.pass"', 16, "password_file", "expected a file that can be read"),
-        ("max_rows = 500", "max_rows = 0", 17, "max_rows", "of at least 1"),
-        ("Aes256_Sha256_RsaPss", "Basic256", 19, "security.policy", '"Basic256Sha256"'),
-        ('mode = "Sign"', 'mode = "None"', 20, "security.mode", 'one of "Sign", "SignAndEncrypt"'),
-        ('cert_file = "gateway.pem"', "", 18, "security.cert_file", "the key is missing"),
-        ('"gateway.key"', '"none.key"', 22, "security.key_file", "expected a file that can be read"),
-        ('"plc.der"', "4", 23, "security.server_cert_file", "expected a path, received 4"),
-        ('channel = "Pressure"', "", 24, "node[0].channel", "the name of a column"),
-        ('channel = "Current"', 'channel = "Pressure"', 28, "node[1].channel", "received that of node[0]"),
-        ("nsu=urn:plant;i=5", "ns=2;s=Pump.Pressure", 29, "node[1].node", "received that of node[0]"),
-        ("nsu=urn:plant;i=5", "Pump.Current", 29, "node[1].node", 'a node id, such as "ns=2;s=Pump.Pressure"'),
-        ("nsu=urn:plant;i=5", "ns=2;s=", 29, "node[1].node", "a node id"),
-        ("nsu=urn:plant;i=5", "ns=2", 29, "node[1].node", "a node id"),
-        ("nsu=urn:plant;i=5", "ns=2;i=5x", 29, "node[1].node", "a node id"),
-        ("nsu=urn:plant;i=5", "ns=2;g=1234", 29, "node[1].node", "a node id"),
-        ("nsu=urn:plant;i=5", "ns=65536;i=5", 29, "node[1].node", "expected ns of at most 65535, received 65536"),
-        ("nsu=urn:plant;i=5", "i=4294967296", 29, "node[1].node", "expected i of at most 4294967295"),
+        ("Aes256_Sha256_RsaPss", "Basic256", 18, "security.policy", '"Basic256Sha256"'),
+        ('mode = "Sign"', 'mode = "None"', 19, "security.mode", 'one of "Sign", "SignAndEncrypt"'),
+        ('cert_file = "gateway.pem"', "", 17, "security.cert_file", "the key is missing"),
+        ('"gateway.key"', '"none.key"', 21, "security.key_file", "expected a file that can be read"),
+        ('"plc.der"', "4", 22, "security.server_cert_file", "expected a path, received 4"),
+        ('channel = "Pressure"', "", 23, "node[0].channel", "the name of a channel"),
+        ('channel = "Current"', 'channel = "Pressure"', 27, "node[1].channel", "received that of node[0]"),
+        ("nsu=urn:plant;i=5", "ns=2;s=Pump.Pressure", 28, "node[1].node", "received that of node[0]"),
+        ("nsu=urn:plant;i=5", "Pump.Current", 28, "node[1].node", 'a node id, such as "ns=2;s=Pump.Pressure"'),
+        ("nsu=urn:plant;i=5", "ns=2;s=", 28, "node[1].node", "a node id"),
+        ("nsu=urn:plant;i=5", "ns=2", 28, "node[1].node", "a node id"),
+        ("nsu=urn:plant;i=5", "ns=2;i=5x", 28, "node[1].node", "a node id"),
+        ("nsu=urn:plant;i=5", "ns=2;g=1234", 28, "node[1].node", "a node id"),
+        ("nsu=urn:plant;i=5", "ns=65536;i=5", 28, "node[1].node", "expected ns of at most 65535, received 65536"),
+        ("nsu=urn:plant;i=5", "i=4294967296", 28, "node[1].node", "expected i of at most 4294967295"),
     ],
 )
 def test_a_wrong_value_is_told_at_its_line(

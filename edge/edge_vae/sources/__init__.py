@@ -12,7 +12,14 @@ from typing import Protocol
 
 from edge_vae.broker_config import MqttConfig
 from edge_vae.sample import Block
-from edge_vae.source_config import DEFAULT_QUEUED_ROWS, ModbusConfig, OpcUaConfig, ReplayConfig, SourceConfig, StdinConfig
+from edge_vae.source_config import (
+    DEFAULT_QUEUED_ROWS,
+    ModbusConfig,
+    OpcUaConfig,
+    ReplayConfig,
+    SourceConfig,
+    StdinConfig,
+)
 from edge_vae.sources.memory import MemorySource
 from edge_vae.sources.replay import ReplaySource
 from edge_vae.sources.stdin import StdinSource

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import socket
 import time
-from collections.abc import AsyncGenerator, Sequence
-from datetime import datetime, timezone
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,14 @@ from edge_vae.errors import MissingExtraError, SourceError
 from edge_vae.opcua_config import OpcUaConfig
 from edge_vae.sources.decode import Rows
 from edge_vae.sources.fed import TURN_S, Readings
-from edge_vae.sources.hold import Change, Hold
-from edge_vae.sources.sample_clock import SampleClock
+from edge_vae.sources.poll_clock import PollClock
 
 try:
     from asyncua import Client, ua
 
     from edge_vae.sources.opcua_login import Login
     from edge_vae.sources.opcua_nodes import Nodes
+    from edge_vae.sources.opcua_subscription import told
 except ModuleNotFoundError as error:
     raise MissingExtraError('a source of type "opcua"', module=str(error.name), extra="opcua") from error
 
@@ -46,10 +44,7 @@ SESSION_S = 60.0
 """A session that nobody closed is forgotten by the server after this, and makes room for the next one."""
 CHANNEL_S = 3600.0
 """Lifetime of the keys of the secured channel; they are renewed after three quarters of it."""
-LEAST_PUBLISHING_MS = 100.0
-"""Servers publish no faster by themselves; samples between two messages wait in the server's queue."""
-OTHER_CLOCK_S = 10.0
-"""A server's clock that is off by more is told once a connection."""
+SLOW = "polls take longer than the rate allows, some are left out: source=%s rate_hz=%g poll_s=%.3g"
 _USER = ("leave to log in", "Correct username and password_file under [pipeline.source].")
 _CERTIFICATE = ("a server that trusts cert_file", "Let the server trust it: it often lies among its rejected ones.")
 REFUSALS = {
@@ -78,6 +73,8 @@ class OpcUaDevice:
         self._login = Login(config)
         self._nodes = Nodes(config.url, ())
         self._malformed = self._uncertain = 0
+        self.skipped = 0
+        """Polls that were left out because the one before took too long."""
 
     @property
     def malformed(self) -> int:
@@ -121,22 +118,24 @@ class OpcUaDevice:
             _let_go(loop, client)
 
     def _conversation(self, loop: asyncio.AbstractEventLoop, client: Client) -> Readings:
-        """The steps of a connection; between them the thread sees whether it is to stop."""
-        nothing = Rows(np.empty((0, len(self._nodes))), np.empty(0))
+        """The steps of a connection; in the turns between them the thread sees whether it is to stop."""
         step: asyncio.Task[Any] = loop.create_task(self._connect(client))
         try:
-            loop.run_until_complete(asyncio.wait({step}, timeout=CONNECT_S))
-            if not step.done():
-                raise asyncio.TimeoutError
+            began_s = time.monotonic()
+            for _ in _turns(loop, step):
+                if time.monotonic() - began_s > CONNECT_S:
+                    raise asyncio.TimeoutError
+                yield None
             step.result()
+            nothing = Rows(np.empty((0, len(self._nodes))), np.empty(0))
             yield nothing
-            rows = self._polled(client) if self._config.read == "poll" else self._told(client)
+            rows = self._polled(client)
+            if self._config.read == "subscribe":
+                rows = told(client, self._nodes, self._config, rate_hz=self._rate_hz, timeout_s=TIMEOUT_S)
             while True:
                 step = loop.create_task(_next(rows))
-                while not step.done():
-                    loop.run_until_complete(asyncio.wait({step}, timeout=TURN_S))
-                    if not step.done():
-                        yield nothing
+                for _ in _turns(loop, step):
+                    yield nothing
                 yield step.result()
         finally:
             step.cancel()
@@ -151,72 +150,20 @@ class OpcUaDevice:
     async def _polled(self, client: Client) -> AsyncGenerator[Rows, None]:
         """One row a period, of one request each; what is missed while the server is slow stays missing.
 
-        A row has the time of its poll: the time that a server gives to a value is that of its last change.
+        A row has the time at which its poll began: what a server gives to a value is the time of its last change.
         """
-        request, period_s, clock = self._nodes.reading(), 1.0 / self._rate_hz, SampleClock(self._rate_hz)
-        began_s, polls, passed = time.monotonic(), 0, 1
+        request, clock, slow = self._nodes.reading(), PollClock(1.0 / self._rate_hz, time.monotonic()), False
         while True:
-            await asyncio.sleep(began_s + polls * period_s - time.monotonic())
-            asked_s = time.monotonic()
+            await asyncio.sleep(clock.next_s - time.monotonic())
+            began_s, at_s, skipped = time.monotonic(), time.time(), clock.skipped
             answer = await client.uaclient.read(request)
-            halfway_s = (time.monotonic() - asked_s) / 2
-            times = clock.times(passed, monotonic_s=asked_s + halfway_s, wall_s=time.time() - halfway_s)
-            yield Rows(np.array([[self._nodes.number(i, value) for i, value in enumerate(answer)]]), times[-1:])
-            passed = max(1, math.floor((time.monotonic() - began_s) / period_s) - polls)
-            polls += passed
-
-    async def _told(self, client: Client) -> AsyncGenerator[Rows, None]:
-        """What the server publishes, held and sampled by its own clock."""
-        told: asyncio.Queue[ua.PublishResult] = asyncio.Queue()
-        silence_s, settle_s = await self._subscribe(client, told)
-        hold = Hold(len(self._nodes), rate_hz=self._rate_hz, settle_s=settle_s)
-        first = True
-        while True:
-            message = (await asyncio.wait_for(told.get(), silence_s)).NotificationMessage
-            now_s = time.time()
-            told_s = _unix_seconds(message.PublishTime, now_s)
-            if first and abs(told_s - now_s) > OTHER_CLOCK_S:
-                log.warning("the server's clock is another source=%s ahead_s=%.0f", self._config.url, told_s - now_s)
-            first = False
-            yield hold.push(self._changes(message), told_s=told_s, monotonic_s=time.monotonic())
-
-    def _changes(self, message: ua.NotificationMessage) -> list[Change]:
-        changes: list[Change] = []
-        for notification in message.NotificationData or ():
-            if isinstance(notification, ua.StatusChangeNotification):
-                notification.Status.check()
-                raise SourceError(self._config.url, expected="a subscription that goes on", received="its end")
-            for item in getattr(notification, "MonitoredItems", None) or ():
-                value, channel = item.Value, item.ClientHandle
-                at_s = _unix_seconds(value.SourceTimestamp or value.ServerTimestamp, math.nan)
-                changes.append((channel, at_s, self._nodes.number(channel, value)))
-        return changes
-
-    async def _subscribe(self, client: Client, told: asyncio.Queue[ua.PublishResult]) -> tuple[float, float]:
-        """Have the server tell changes; how long it may be silent, and how long it may take to see a change."""
-        period_ms = 1000.0 / self._rate_hz
-        sampling_ms = period_ms if self._config.sampling_interval_ms is None else self._config.sampling_interval_ms
-        publishing_ms = self._config.publishing_interval_ms or max(period_ms, LEAST_PUBLISHING_MS)
-        granted = await client.uaclient.create_subscription(
-            ua.CreateSubscriptionParameters(
-                RequestedPublishingInterval=publishing_ms,
-                RequestedLifetimeCount=max(3, math.ceil(SESSION_S * 1000 / publishing_ms)),
-                RequestedMaxKeepAliveCount=1,  # a word in each interval, which says that nothing has changed
-            ),
-            told.put_nowait,
-        )
-        queue = self._config.queue_size or math.ceil(granted.RevisedPublishingInterval / max(sampling_ms, 1.0)) + 1
-        wanted = [
-            self._nodes.monitored(channel, sampling_ms=sampling_ms, queue_size=queue)
-            for channel in range(len(self._nodes))
-        ]
-        items = await client.uaclient.create_monitored_items(
-            ua.CreateMonitoredItemsParameters(granted.SubscriptionId, ua.TimestampsToReturn.Both, wanted)
-        )
-        for channel, item in enumerate(items):
-            self._nodes.expect_monitored(channel, item.StatusCode)
-        silence_s = 2 * granted.RevisedMaxKeepAliveCount * granted.RevisedPublishingInterval / 1000 + TIMEOUT_S
-        return silence_s, max(0.0, *(item.RevisedSamplingInterval for item in items)) / 1000
+            clock.polled(began_s, time.monotonic())
+            self.skipped += clock.skipped - skipped
+            if not slow and clock.usual_s * self._rate_hz > 1.0:
+                slow = True
+                log.warning(SLOW, self._config.url, self._rate_hz, clock.usual_s)
+            readings = [self._nodes.number(channel, value) for channel, value in enumerate(answer)]
+            yield Rows(np.array([readings]), np.array([at_s]))
 
     def _lost(self, error: Exception) -> SourceError:
         """What is wrong with a connection, in words of this configuration."""
@@ -248,6 +195,14 @@ class _Loop(asyncio.SelectorEventLoop):
         return socket.getaddrinfo(host, port, **how)
 
 
+def _turns(loop: asyncio.AbstractEventLoop, step: asyncio.Task[Any]) -> Iterator[None]:
+    """Turn the loop until a step is done, and give the thread a moment every `TURN_S`."""
+    while not step.done():
+        loop.run_until_complete(asyncio.wait({step}, timeout=TURN_S))
+        if not step.done():
+            yield
+
+
 async def _next(rows: AsyncGenerator[Rows, None]) -> Rows:
     return await anext(rows)
 
@@ -267,11 +222,3 @@ def _let_go(loop: asyncio.AbstractEventLoop, client: Client) -> None:
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(asyncio.sleep(0))  # closed sockets are let go in the loop's next turn
     loop.close()
-
-
-def _unix_seconds(at: datetime | None, otherwise: float) -> float:
-    """Seconds since 1970; OPC UA counts from 1601, and says so where it has no time."""
-    if at is None:
-        return otherwise
-    seconds = (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()
-    return seconds if seconds > 0 else otherwise

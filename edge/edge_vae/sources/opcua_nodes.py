@@ -61,7 +61,6 @@ class Nodes:
             SourceError: One of them is not there, may not be read, or is no number.
             UaError, OSError: The server does not answer as it should.
         """
-        self._strange.clear()
         self.ids = await self._resolved(client)
         for channel, value in enumerate(await client.uaclient.read(self.reading())):
             await self.expect_readable(client, channel, value.StatusCode)

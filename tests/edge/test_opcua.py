@@ -175,6 +175,22 @@ def test_a_value_that_becomes_a_text_is_missing_and_malformed(
     assert source.malformed > 0
 
 
+def test_polls_that_a_slow_server_has_no_time_for_are_left_out_counted_and_told_once(
+    server: OpcUaServer,
+    opened: Callable[..., FedSource],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(server, "on_read", lambda _: time.sleep(0.03))
+    source = opened(server.url, "Speed", rate_hz=100.0)
+    blocks = rows_until(source, lambda _: source.samples >= 12)
+
+    times = np.concatenate([block.times for block in blocks])
+    assert source.dropped >= 11
+    assert np.diff(times).min() > 0.02
+    assert caplog.text.count("polls take longer than the rate allows") == 1
+
+
 @pytest.mark.parametrize(
     ("node", "problem"),
     [

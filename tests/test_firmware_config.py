@@ -52,19 +52,21 @@ def test_every_setting_that_is_commented_out_can_be_uncommented(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mqtt.pass").write_text("secret\n")
-    (tmp_path / "ca.pem").write_text("a certificate\n")
+    for name in ("ca.pem", "opcua.pass", "opcua.pem", "opcua.key", "plc.der"):
+        (tmp_path / name).write_text("a certificate or password\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     uncommented = tmp_path / "agent.toml"
     uncommented.write_text(re.sub(r"^#(?=\S)", "", AGENT_TOML.read_text(), flags=re.MULTILINE))
     loaded = config.read_config(uncommented)
     assert [type(pipeline.source) for pipeline in loaded.pipelines] == [
         source_config.MqttSourceConfig,
+        source_config.OpcUaConfig,
         source_config.ReplayConfig,
         source_config.ModbusConfig,
         source_config.SerialConfig,
         source_config.IioConfig,
     ]
-    assert broker_config.read_password(loaded.mqtt) == "secret"
+    assert broker_config.read_password(loaded.mqtt.password_file) == "secret"
 
 
 def test_what_the_example_shows_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

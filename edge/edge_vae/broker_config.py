@@ -70,20 +70,20 @@ class MqttConfig(Table, frozen=True, kw_only=True):
         yield from lonely_password(self.username, self.password_file)
 
 
-def read_password(mqtt: MqttConfig) -> str | None:
-    """The password in the password file, without its last newline; None where no file is named.
+def read_password(file: Path | None) -> str | None:
+    """The password in a password file, without its last newline; None where no file is named.
 
     Raises:
         ConfigError: The file cannot be read, is no text, or is empty.
     """
-    if mqtt.password_file is None:
+    if file is None:
         return None
     try:
-        password = mqtt.password_file.read_text("utf-8").rstrip("\r\n")
+        password = file.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise _bad_password(mqtt.password_file, f"received: {error}") from error
+        raise _bad_password(file, f"received: {error}") from error
     if not password:
-        raise _bad_password(mqtt.password_file, "received an empty file")
+        raise _bad_password(file, "received an empty file")
     return password
 
 

@@ -25,7 +25,7 @@ def connection(mqtt: MqttConfig, *, client_id: str) -> MqttSettings:
         client_id=client_id,
         protocol=mqtt.protocol,
         username=mqtt.username,
-        password=read_password(mqtt),
+        password=read_password(mqtt.password_file),
         tls=TlsFiles(ca_file=tls.ca_file, cert_file=tls.cert_file, key_file=tls.key_file) if tls else None,
         keepalive_s=mqtt.keepalive_s,
     )

@@ -12,6 +12,7 @@ from msgspec import Meta, field
 
 from edge_vae.broker_config import Credential, Host, MqttConfig, Port, TlsConfig, lonely_password
 from edge_vae.modbus_config import ModbusConfig
+from edge_vae.opcua_config import OpcUaConfig
 from edge_vae.toml_table import Mistake, Table
 from edge_vae.toml_text import literal
 
@@ -22,6 +23,7 @@ __all__ = [
     "JoinConfig",
     "ModbusConfig",
     "MqttSourceConfig",
+    "OpcUaConfig",
     "ReplayConfig",
     "SerialConfig",
     "SourceConfig",
@@ -180,7 +182,7 @@ class IioConfig(Table, frozen=True, kw_only=True, tag_field="type", tag="iio"):
         return tuple(self.channels)
 
 
-SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig | ModbusConfig | SerialConfig | IioConfig
+SourceConfig = ReplayConfig | StdinConfig | MqttSourceConfig | ModbusConfig | SerialConfig | IioConfig | OpcUaConfig
 """Where the samples of a machine come from; `type` says which."""
 
 

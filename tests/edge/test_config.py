@@ -412,8 +412,8 @@ def test_files_that_are_named_and_not_there_are_told_apart_from_the_rest(file: P
 
 
 def test_the_password_comes_from_its_file_without_the_line_end(file: Path) -> None:
-    assert read_password(config_of(file, FULL).mqtt) == "s3cret"
-    assert read_password(MqttConfig()) is None
+    assert read_password(config_of(file, FULL).mqtt.password_file) == "s3cret"
+    assert read_password(None) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", None])
@@ -425,7 +425,7 @@ def test_a_password_file_without_password_is_a_wrong_configuration(file: Path, c
         password_file.write_bytes(content)
 
     with pytest.raises(ConfigError, match=r"mqtt\.pass:1: password_file: expected one line of UTF-8 text"):
-        read_password(mqtt)
+        read_password(mqtt.password_file)
 
 
 def test_a_source_uses_the_agents_own_broker_unless_it_names_another(file: Path) -> None:

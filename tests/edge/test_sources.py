@@ -20,12 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from asyncua import ua
 from pymodbus.simulator import SimDevice
 
 from broker import ADDRESS, DEADLINE_S, Mosquitto, program, wait_until
 from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
 from edge_vae.modbus_config import ModbusConfig, ModbusRegister
+from edge_vae.opcua_config import OpcUaConfig, OpcUaNode
 from edge_vae.publish.mqtt import MqttSettings, TlsFiles
 from edge_vae.sample import Block
 from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, SerialConfig, StdinConfig
@@ -35,9 +37,11 @@ from edge_vae.sources.joined import JoinedSource, open_sources
 from edge_vae.sources.mqtt import MqttSource
 from iio_tree import IioTree
 from modbus_server import ModbusServer, SerialCable, device, told_rows
+from opcua_server import OpcUaServer
 
 NAN = math.nan
 STORED = ("a", "b", "c")
+NODES = ("Pressure", "Current", "Level")
 ASKED = ("c", "a")
 VALUES = np.array([[1.5, 0, 10], [2.5, 0, 20], [3.5, 0, NAN], [4.5, 0, 40], [5.5, 0, 50]])
 TIMES = 1_583_748_873.0 + np.arange(5)
@@ -209,6 +213,23 @@ def two_topics(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     return Rig(source, give, times=TIMES, live=True)
 
 
+def opcua_poll(folder: Path, stack: ExitStack, server: OpcUaServer) -> Rig:
+    """Each Read after the first one of a session, which only looks at the nodes, gets the next of the five samples."""
+    waiting: list[tuple[float, ...]] = []
+
+    def serve(first: bool) -> None:
+        if not first and not waiting:
+            raise ua.uaerrors.BadShutdown
+        for name, value in zip(NODES, VALUES[0] if first else waiting.pop(0), strict=True):
+            status = ua.StatusCodes.BadNoCommunication if np.isnan(value) else ua.StatusCodes.Good
+            server.serve(name, ua.DataValue(float(value), ua.StatusCode(status)))
+
+    server.on_read = serve
+    nodes = tuple(OpcUaNode(channel=name, node=f"ns=2;s=Pump.{node}") for name, node in zip(STORED, NODES, strict=True))
+    source = open_source(OpcUaConfig(url=server.url, nodes=nodes), mqtt=MqttConfig(), rate_hz=100.0)
+    return Rig(source, lambda: waiting.extend(map(tuple, VALUES)), live=True, clocked=True)
+
+
 def one_of_two(configs: Sequence[ReplayConfig | MqttSourceConfig], broker: Mosquitto) -> Source:
     join = JoinConfig(max_age_s=0.5)
     mqtt = MqttConfig(host=broker.host, port=broker.port)
@@ -248,8 +269,8 @@ def modbus_rtu(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     return polled(server, stack, lambda: plug.symlink_to(cable.near), serial_port=str(plug), parity="none")
 
 
-NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv, serial_csv, iio]
-WIRED = [serial_csv, serial_csv_header, serial_jsonl, iio, modbus_tcp, modbus_rtu]
+NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv, serial_csv, iio, opcua_poll]
+WIRED = [serial_csv, serial_csv_header, serial_jsonl, iio, modbus_tcp, modbus_rtu, opcua_poll]
 FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl, two_topics, *WIRED]
 RIGS = [replay_csv, replay_npz, replay_parquet, two_recordings, *FED, memory]
 
@@ -290,13 +311,18 @@ def named(make: Callable[..., Rig]) -> str:
     return make.__name__
 
 
+@pytest.fixture(scope="module")
+def opcua_server() -> Iterator[OpcUaServer]:
+    with OpcUaServer() as started:
+        yield started
+
+
 @pytest.fixture(params=RIGS, ids=named)
-def rig(
-    request: pytest.FixtureRequest, tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Rig]:
+def rig(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(fed, "LAST_RETRY_S", 0.02)
+    server = request.getfixturevalue("opcua_server" if request.param is opcua_poll else "broker")
     with ExitStack() as stack:
-        made: Rig = request.param(tmp_path, stack, broker)
+        made: Rig = request.param(tmp_path, stack, server)
         yield made
         made.source.close()
 

@@ -16,6 +16,7 @@ from edge_vae.source_config import (
     DEFAULT_QUEUED_ROWS,
     IioConfig,
     ModbusConfig,
+    OpcUaConfig,
     ReplayConfig,
     SerialConfig,
     SourceConfig,
@@ -92,7 +93,7 @@ def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> So
         rate_hz: Samples a second that the bundle expects.
 
     Raises:
-        ConfigError: A password file cannot be read.
+        ConfigError: A password or certificate cannot be used.
         MissingExtraError: The source's library is not installed.
     """
     if isinstance(config, ReplayConfig):
@@ -113,6 +114,11 @@ def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> So
         from edge_vae.sources.iio import IioBuffer
 
         return FedSource(IioBuffer(config, rate_hz=rate_hz), name=f"iio {config.device}", max_rows=DEFAULT_QUEUED_ROWS)
+    if isinstance(config, OpcUaConfig):
+        from edge_vae.sources.opcua import OpcUaDevice  # its library takes 35 MiB
+
+        server = OpcUaDevice(config, rate_hz=rate_hz)
+        return FedSource(server, name=config.url, max_rows=DEFAULT_QUEUED_ROWS, lost=lambda: server.skipped)
     # paho takes 12 MiB, which an agent that only publishes has anyway, and a workstation that reads recordings has not.
     from edge_vae.connection import connection
     from edge_vae.sources.mqtt import MqttSource

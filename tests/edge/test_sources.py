@@ -39,6 +39,7 @@ from iio_tree import IioTree
 from modbus_server import ModbusServer, SerialCable, device, told_rows
 from opcua_server import OpcUaServer
 
+TLS = Path(__file__).parent / "tls"
 NAN = math.nan
 STORED = ("a", "b", "c")
 NODES = ("Pressure", "Current", "Level")
@@ -598,6 +599,19 @@ class TestMqtt:
                     assert source.wait_subscribed(DEADLINE_S if granted else 0.2) is granted
                 finally:
                     source.close()
+
+    def test_messages_come_over_tls_too(self, tmp_path: Path) -> None:
+        files = f"cafile {TLS / 'ca.pem'}\ncertfile {TLS / 'server.pem'}\nkeyfile {TLS / 'server.key'}"
+        with Mosquitto(tmp_path, extra=files) as broker:
+            secure = replace(settings(broker), tls=TlsFiles(ca_file=TLS / "ca.pem"))
+            source = MqttSource("t", secure, format="csv", max_rows=100_000)
+            source.open(["a"])
+            try:
+                assert source.wait_subscribed(DEADLINE_S)
+                publish(broker, "t", "".join(f"{i}\n" for i in range(1000)), "--cafile", str(TLS / "ca.pem"))
+                assert values_of(collect(source, 1000)).ravel().tolist() == list(range(1000))
+            finally:
+                source.close()
 
     def test_files_that_are_no_certificates_are_an_error(self, tmp_path: Path) -> None:
         ca_file = tmp_path / "ca.pem"

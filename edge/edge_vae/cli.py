@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import signal
 import sys
@@ -16,12 +15,14 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from edge_vae import __version__
 from edge_vae.cli_install import install_service
 from edge_vae.errors import EX_CONFIG, ConfigError, EdgeVaeError, MissingExtraError
+from edge_vae.log_line import log_to_stderr
 
 __all__ = ["commands", "main"]
 
@@ -50,11 +51,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-vae")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error, and debug logs.")
-def commands(debug: bool) -> None:  # noqa: FBT001 (click passes options by keyword)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of the log. [text]")
+def commands(debug: bool, log_format: Literal["text", "json"]) -> None:  # noqa: FBT001 (click passes options by keyword)
     """Learn what a healthy machine looks like, and watch it on the machine itself."""
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
-    )
+    log_to_stderr(log_format, debug=debug)
 
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)

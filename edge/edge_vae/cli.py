@@ -70,9 +70,8 @@ def run_agent(file: Path, once: bool) -> int:  # noqa: FBT001 (click passes opti
     Example: edge-vae run --config agent.toml
     """
     from edge_vae import agent
-    from edge_vae.config import read_config
 
-    return agent.run(read_config(file), file, once=once)
+    return agent.run(file, once=once)
 
 
 @commands.command("check-config")
@@ -150,29 +149,25 @@ def inspect(bundle: Path, as_json: bool) -> None:  # noqa: FBT001 (click passes 
 
 @commands.command()
 @click.option(
-    "--config", "file", type=CONFIG_FILE, help="agent.toml: its state directory and first bundle are examined."
+    "--config", "file", type=CONFIG_FILE, help="agent.toml: all that it names is tried: broker, port, bundles, sources."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click passes options by keyword)
-    """Examine this machine: runtime, interpreter really built, clock, disk, permissions.
+    """Examine this machine: runtime, interpreter really built, clock, disk, permissions, and what the agent needs.
 
     Example: edge-vae doctor --config agent.toml
     """
     from edge_vae.config import default_state_dir, read_config
-    from edge_vae.doctor import examine
+    from edge_vae.doctor import examine, examine_configured
 
-    config = read_config(file) if file else None
-    checks = examine(
-        state_dir=config.node.state_dir if config else default_state_dir(),
-        bundle=config.pipelines[0].bundle if config else None,
-    )
+    checks = examine_configured(read_config(file)) if file else examine(state_dir=default_state_dir())
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
     else:
         marks = {True: "ok", None: "note", False: "FAILED"}
         for check in checks:
             advice = f". {check.advice}" if check.advice else ""
-            click.echo(f"{marks[check.ok]:<7}{check.name:<14}{check.found}{advice}")
+            click.echo(f"{marks[check.ok]:<7}{check.name:<14} {check.found}{advice}")
     return 1 if any(check.ok is False for check in checks) else 0
 
 

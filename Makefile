@@ -17,7 +17,7 @@ demo: .venv/.ready-to-run ## the whole way on this machine: data, training, int8
 	@$(BIN)/edge-vae demo
 
 # Files are kept together: a model that is trained for a file is trained once.
-test: programs runtimes check ## everything that is checked, and all tests
+test: programs $(BIN)/promtool runtimes check ## everything that is checked, and all tests
 	@$(BIN)/pytest -n auto --dist loadfile
 
 test-arm64: .arm64/.ready ## the same scores and alarms on an emulated Raspberry Pi as here
@@ -49,6 +49,16 @@ programs:
 	  log=$$(apt-get -qq update 2>&1 && apt-get -qq install -y --no-install-recommends $$missing 2>&1) && exit 0; \
 	  echo "$$log"; fi; \
 	echo "Tests that need them will fail. Install them with: sudo apt-get install$$missing"
+
+# promtool alone, out of Debian's package: the rest of it is a server that would start on this machine.
+$(BIN)/promtool: | $(BIN)/python
+	@command -v promtool >/dev/null && exit 0; echo "Unpacking promtool into .venv"; \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	download() { (cd "$$folder" && apt-get -qq -o APT::Sandbox::User=root download prometheus); }; \
+	{ download 2>/dev/null || { apt-get -qq update && download; }; } && \
+	dpkg-deb --fsys-tarfile "$$folder"/prometheus_*.deb | tar -x -O ./usr/bin/promtool >"$$folder/promtool" && \
+	chmod +x "$$folder/promtool" && mv "$$folder/promtool" $@ || \
+	echo "Tests that need promtool will fail. Install it with: sudo apt-get install prometheus"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \

@@ -28,7 +28,7 @@ import paho.mqtt.client as paho
 import pandas as pd
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent_memory import EDGE_VAE, broker
+from agent_memory import EDGE_VAE, broker, cpu_s
 from speed_peers.bundles import CHANNELS, LENGTH
 
 RATE_HZ = 1000
@@ -242,11 +242,6 @@ def load(models: Path, folder: Path, port: int, *, stride: int, count: int, seco
         round(last_s - first_s - seconds, 2),
         round(rss_mib, 1),
     )
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss(pid: int) -> float:

@@ -1,7 +1,7 @@
-"""Memory of a running agent with one pipeline, and its time to readiness.
+"""Memory of a running agent with one pipeline and its health port, its time to readiness, and its idle processor time.
 
 `python benchmarks/agent_memory.py [BUNDLE DATA] [--json]`; without arguments a bundle is made from the simulated pump
-rig first, which takes about a minute.
+rig first, which takes about a minute. The processor time is that of a minute in which no samples come.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 LIMIT_MIB = 60.0
 LIMIT_READY_S = 1.0
+LIMIT_IDLE_PERCENT = 1.0
+IDLE_S = 60.0
 RUNS = 5
 """Starts that the median time to readiness is taken over."""
 DEADLINE_S = 60.0
@@ -41,6 +44,8 @@ name = "bench"
 state_dir = "{folder}/state"
 [mqtt]
 port = {port}
+[health]
+prometheus = "127.0.0.1:{health}"
 [[pipeline]]
 asset = "pump"
 bundle = "{bundle}"
@@ -51,12 +56,16 @@ bundle = "{bundle}"
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured: medians over the runs; `rss_mib` when the work is done, `peak_mib` at any time before."""
+    """What was measured: medians over the runs; `rss_mib` when the work is done, `peak_mib` at any time before.
+
+    `idle_percent` is of one processor, in the last run of a source that gives nothing; None for others.
+    """
 
     source: str
     ready_s: float
     rss_mib: float
     peak_mib: float
+    idle_percent: float | None
 
 
 def main() -> None:
@@ -75,10 +84,11 @@ def main() -> None:
     if given.json:
         print(json.dumps([asdict(row) for row in rows]))
         return
-    print(f"{'source':<12}{'ready, s':>10}{'RSS, MiB':>10}{'peak, MiB':>11}")
+    print(f"{'source':<12}{'ready, s':>10}{'RSS, MiB':>10}{'peak, MiB':>11}{'idle CPU, %':>13}")
     for row in rows:
-        print(f"{row.source:<12}{row.ready_s:>10.2f}{row.rss_mib:>10.1f}{row.peak_mib:>11.1f}")
-    print(f"{'at most':<12}{LIMIT_READY_S:>10.2f}{LIMIT_MIB:>10.1f}{LIMIT_MIB:>11.1f}")
+        idle = "-" if row.idle_percent is None else f"{row.idle_percent:.2f}"
+        print(f"{row.source:<12}{row.ready_s:>10.2f}{row.rss_mib:>10.1f}{row.peak_mib:>11.1f}{idle:>13}")
+    print(f"{'at most':<12}{LIMIT_READY_S:>10.2f}{LIMIT_MIB:>10.1f}{LIMIT_MIB:>11.1f}{LIMIT_IDLE_PERCENT:>13.2f}")
 
 
 def made(folder: Path) -> tuple[Path, Path]:
@@ -126,15 +136,23 @@ def free_port() -> int:
 def measured(source: str, bundle: Path, data: Path, folder: Path, port: int) -> Figures:
     """Medians over some runs of an agent with this source."""
     table, done = SOURCES[source]
-    config = folder / "agent.toml"
-    config.write_text(CONFIG.format(folder=folder, port=port, bundle=bundle, source=table.format(data=data)))
-    runs = [one_run(config, folder, done) for _ in range(RUNS)]
-    ready_s, rss_mib, peak_mib = (statistics.median(column) for column in zip(*runs, strict=True))
-    return Figures(source, round(ready_s, 3), round(rss_mib, 1), round(peak_mib, 1))
+    config, health = folder / "agent.toml", free_port()
+    words = {"folder": folder, "port": port, "health": health, "bundle": bundle, "source": table.format(data=data)}
+    config.write_text(CONFIG.format(**words))
+    idle_s = [0.0] * (RUNS - 1) + [IDLE_S if table == IDLE else 0.0]
+    runs = [one_run(config, folder, done, health, seconds) for seconds in idle_s]
+    ready_s, rss_mib, peak_mib = (statistics.median(column) for column in list(zip(*runs, strict=True))[:3])
+    idle = runs[-1][3]
+    return Figures(source, round(ready_s, 3), round(rss_mib, 1), round(peak_mib, 1), idle)
 
 
-def one_run(config: Path, folder: Path, done: str) -> tuple[float, float, float]:
-    """Seconds from the start of the process to READY, then resident memory and its peak in MiB once all is loaded."""
+def one_run(
+    config: Path, folder: Path, done: str, health: int, idle_s: float
+) -> tuple[float, float, float, float | None]:
+    """Seconds from the start of the process to READY, then resident memory and its peak in MiB once all is loaded.
+
+    Then the processor time of so many further seconds, in percent of them; None for no seconds.
+    """
     address = folder / "notify"
     address.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -149,12 +167,27 @@ def one_run(config: Path, folder: Path, done: str) -> tuple[float, float, float]
                     sys.exit("expected READY=1 from the agent as its first word, received another")
                 ready_s = time.monotonic() - started_s
                 assert agent.stderr is not None
-                wanted = {done, "broker connected"}
+                wanted = {done, "broker connected", "health port open"}
                 while wanted and (line := agent.stderr.readline()):
                     wanted -= {word for word in wanted if word in line}
-                return ready_s, *memory_mib(agent.pid)
+                urlopen(f"http://127.0.0.1:{health}/metrics").read()  # what it takes to answer belongs to the agent
+                memory = memory_mib(agent.pid)
+                return ready_s, *memory, idle_percent(agent.pid, idle_s) if idle_s else None
             finally:
                 agent.kill()
+
+
+def idle_percent(pid: int, seconds: float) -> float:
+    """Processor time that a process takes in so many seconds, in percent of them."""
+    before = cpu_s(pid)
+    time.sleep(seconds)
+    return round(100 * (cpu_s(pid) - before) / seconds, 2)
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process and its threads until now: user and system time, proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mib(pid: int) -> tuple[float, float]:

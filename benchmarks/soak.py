@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent_load import cpu_s
-from agent_memory import EDGE_VAE, free_port, made, memory_mib, mosquitto
+from agent_memory import EDGE_VAE, cpu_s, free_port, made, memory_mib, mosquitto
 
 PIPELINES = 8
 SPEED = 20.0

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Any
@@ -166,11 +167,30 @@ class AgentProcess:
             assert done, f"not in {DEADLINE_S} s: {text!r} in\n" + "\n".join(self._lines)
             assert self._counted(text) >= count, f"ended without {text!r}:\n" + "\n".join(self._lines)
 
-    def wait_told(self, *words: str) -> None:
-        """Return once the service manager was told these, in this order, other words between them passed over."""
-        deadline_s = time.monotonic() + DEADLINE_S
+    def wait_told(self, *words: str) -> list[str]:
+        """All that the service manager was told since the last call, once these were among it, in this order."""
+        deadline_s, told = time.monotonic() + DEADLINE_S, []
         for word in words:
-            self._wait_told(word, deadline_s)
+            told.append(self._next_told(word, deadline_s))
+            while told[-1].partition("\n")[0] != word:
+                told.append(self._next_told(word, deadline_s))
+        return told
+
+    def silent(self, seconds: float) -> bool:
+        """Whether the service manager, all that was told until now set aside, is told nothing for so long."""
+        with suppress(BlockingIOError):
+            self._manager.settimeout(0.0)
+            while True:
+                self._manager.recv(4096)
+        self._manager.settimeout(seconds)
+        with suppress(TimeoutError):
+            self._manager.recv(4096)
+            return False
+        return True
+
+    def reload(self) -> None:
+        """Have it read its configuration anew."""
+        self.process.send_signal(signal.SIGHUP)
 
     def freeze(self) -> None:
         """Let it stand still."""
@@ -206,15 +226,13 @@ class AgentProcess:
     def _counted(self, text: str) -> int:
         return sum(text in line for line in self._lines)
 
-    def _wait_told(self, word: str, deadline_s: float) -> None:
-        told = ""
-        while told != word:
-            self._manager.settimeout(max(deadline_s - time.monotonic(), 0.001))
-            try:
-                told = self._manager.recv(4096).decode()
-            except TimeoutError as error:
-                msg = f"not in {DEADLINE_S} s: {word}; it logged\n{self.log}"
-                raise AssertionError(msg) from error
+    def _next_told(self, word: str, deadline_s: float) -> str:
+        self._manager.settimeout(max(deadline_s - time.monotonic(), 0.001))
+        try:
+            return self._manager.recv(4096).decode()
+        except TimeoutError as error:
+            msg = f"not in {DEADLINE_S} s: {word}; it logged\n{self.log}"
+            raise AssertionError(msg) from error
 
     def _read(self) -> None:
         assert self.process.stderr is not None

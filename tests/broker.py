@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -218,7 +219,8 @@ def _unread_bytes(pid: int) -> int:
 
 def program(name: str, *, package: str) -> str:
     """Path of an installed program; a test without it fails and says what to install."""
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    # Beside the interpreter lies what make has unpacked; sbin is not on every user's PATH.
+    path = shutil.which(name) or shutil.which(name, path=f"{Path(sys.executable).parent}:/usr/sbin:/usr/local/sbin")
     if path is None:
         msg = f"expected the program {name}, received none. Install it with: sudo apt-get install {package}"
         raise AssertionError(msg)

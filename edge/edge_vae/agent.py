@@ -1,7 +1,8 @@
 """The agent: source -> samples -> windows -> score -> threshold -> alarm -> outbox -> publisher, for every pipeline.
 
 Each pipeline has a thread of its own and is restarted by itself; the publisher has one; commands come in by another
-connection; the main thread answers signals and the watchdog. The broker is never needed to start.
+connection, and its counters go out by a port; the main thread answers signals and the watchdog. The broker is never
+needed to start.
 """
 
 from __future__ import annotations
@@ -17,39 +18,41 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-import msgspec
-
 from edge_vae import __version__, clock, notify
-from edge_vae.alarm import AlarmRules
+from edge_vae.assembly import Assembly, assemble
 from edge_vae.backoff import Backoff
-from edge_vae.bundle import Bundle
-from edge_vae.command import Desk
+from edge_vae.command import Desk, Send
 from edge_vae.command_link import CommandLink
-from edge_vae.config import AgentConfig, AlarmConfig, PipelineConfig, missing_files
+from edge_vae.config import AgentConfig, PipelineConfig, missing_files, read_config
 from edge_vae.connection import connection
-from edge_vae.detector import load
-from edge_vae.errors import BundleError, ConfigError
-from edge_vae.event import Model, Status, encode, notice
+from edge_vae.counters import count
+from edge_vae.errors import ConfigError
+from edge_vae.event import AgentCounters, Status, encode, notice
+from edge_vae.health_port import HealthPort
 from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
+from edge_vae.metrics import CONTENT_TYPE, exposition
 from edge_vae.outbox import Outbox
-from edge_vae.pipeline import Learned, Pipeline
-from edge_vae.probe import expect_sound
+from edge_vae.probe import tried
 from edge_vae.publish.delivery import Delivery
 from edge_vae.publish.mqtt import MqttLink, MqttSettings
+from edge_vae.reload import Reload, changes
+from edge_vae.sources import Source
 from edge_vae.sources.joined import open_sources
 from edge_vae.stamp import Stamper
 from edge_vae.topics import Topics
+from edge_vae.watchdog import Progress, Watchdog
 from edge_vae.worker import Worker
+from edge_vae.workers import Workers
 
-__all__ = ["Agent", "assemble", "run"]
+__all__ = ["Agent", "run"]
 
 log = logging.getLogger(__name__)
 
-STALLED_S = 30.0
-"""A stage without progress for so long hangs, and only then the watchdog fires: scoring a block takes milliseconds."""
 DRAIN_S = 10.0
 """On SIGTERM the outbox may drain for so long; what is left is sent after the next start."""
+STATUS_EVERY_S = 60.0
+"""The retained status is refreshed with the counters this often."""
 _TICK_S = 0.2
 
 
@@ -58,6 +61,7 @@ class Agent:
 
     Args:
         config: What `agent.toml` says.
+        file: Where that stands, to be read anew when that is wished.
         once: End when every finite source is exhausted and the outbox is empty.
 
     Raises:
@@ -65,160 +69,200 @@ class Agent:
         OutboxError: The state directory cannot be used.
     """
 
-    def __init__(self, config: AgentConfig, *, once: bool = False) -> None:
-        self._once = once
+    def __init__(self, config: AgentConfig, file: Path, *, once: bool = False) -> None:
+        self._config, self._file, self._once = config, file, once
         node, mqtt = config.node, config.mqtt
-        self._stamper = Stamper(clock.boot_id())
-        topics = Topics(mqtt.base_topic, node.site, node.name)
+        self._started_s, self._stop, self._stamper = time.monotonic(), threading.Event(), Stamper(clock.boot_id())
+        self._topics = Topics(mqtt.base_topic, node.site, node.name)
         settings = connection(mqtt, client_id=f"edge-vae-{node.site}-{node.name}")
-        loaded = [(pipeline, *_loaded(pipeline, node.state_dir)) for pipeline in config.pipelines]
+        parts = [self._parts(pipeline) for pipeline in config.pipelines]
         self._outbox = Outbox(
             node.state_dir,
-            assets={pipeline.asset: topics.event(pipeline.asset) for pipeline in config.pipelines},
+            assets=self._event_topics(config),
             notice=self._notice,
             max_bytes=config.outbox.max_bytes,
             on_full=config.outbox.on_full,
         )
-        assets = tuple(pipeline.asset for pipeline in config.pipelines)
-        status = Status(state="online", agent=__version__, boot_id=clock.boot_id(), pipelines=assets, time=None)
         self._delivery = Delivery(
             self._outbox,
             functools.partial(MqttLink, settings),
-            topics=topics,
-            status=status,
+            topics=self._topics,
+            status=self._status,
             backoff=Backoff(Random()),  # noqa: S311 (jitter, not a secret)
         )
-        self._stop = threading.Event()
-        self._workers = [
-            Worker(
-                pipeline, model, core,
-                source=open_sources(
-                    pipeline.sources, pipeline.join, mqtt=mqtt, rate_hz=core.rate_hz, columns=core.columns
-                ),
-                learned_file=learned_file, topics=topics, outbox=self._outbox, stamper=self._stamper,
-                delivery=self._delivery, stop=self._stop, once=once,
-            )
-            for pipeline, model, core, learned_file in loaded
-        ]  # fmt: skip
-        wanted = not once and any("command" in pipeline.baseline.on for pipeline in config.pipelines)
-        self._commands = self._command_link(topics, settings) if wanted else None
+        self._workers = Workers(self._worker(assembly, source) for assembly, source in parts)
+        self._commands = None if once else self._command_link(settings)
+        address = config.health.address
+        self._health = HealthPort(address, self._page, content_type=CONTENT_TYPE) if address else None
+        self._watchdog, self._reload = Watchdog(notify.watchdog_timeout_s()), Reload(self._take_new_configuration)
 
     def run(self) -> int:
         """Watch until told to stop; the exit status."""
         self._delivery.start()
-        for worker in self._workers:
-            worker.start()
-        if self._commands is not None:
-            self._commands.start()
+        self._workers.start()
+        for part in self._beside():
+            part.start()
         while not self._stop.is_set() and not all(worker.tried.is_set() for worker in self._workers):
             self._stop.wait(_TICK_S / 10)
         notify.ready()
         log.info("agent ready version=%s pipelines=%d", __version__, len(self._workers))
         self._supervise()
         notify.stopping()
-        self._stop.set()
-        if self._commands is not None:
-            self._commands.stop()
-        for worker in self._workers:
-            worker.join()
-        drained = self._delivery.stop(DRAIN_S)
-        waiting = self._outbox.count
-        self._outbox.close()
-        log.info("agent stopped waiting_messages=%d", waiting)
-        for worker in self._workers:
-            if worker.failure is not None:
-                raise worker.failure
-        return 0 if drained or not self._once else 1
+        return self._end()
 
     def stop(self) -> None:
         """Ask the agent to end; safe from any thread and from a signal handler."""
         self._stop.set()
 
-    def _command_link(self, topics: Topics, settings: MqttSettings) -> CommandLink | None:
+    def reload(self) -> None:
+        """Ask for the configuration to be read anew; safe from any thread and from a signal handler."""
+        self._reload.ask(lambda _: None)  # it is logged
+
+    def _supervise(self) -> None:
+        """Answer the watchdog while every stage makes progress, until it is time to end."""
+        told_s = time.monotonic()
+        while not self._stop.wait(_TICK_S):
+            now_s = time.monotonic()
+            self._watchdog.turn(self._stages(), now_s)
+            self._reload.turn()
+            if now_s - told_s >= STATUS_EVERY_S:
+                self._delivery.refresh_status()
+                told_s = now_s
+            over = self._once and all(worker.finished for worker in self._workers)
+            if over and (self._workers.failure or self._outbox.count == 0):
+                return
+
+    def _end(self) -> int:
+        """Let what is under way come to its end; the exit status."""
+        for part in self._beside():
+            part.stop()
+        self._workers.stop()
+        self._reload.join()
+        drained = self._delivery.stop(DRAIN_S)
+        waiting = self._outbox.count
+        self._outbox.close()
+        log.info("agent stopped waiting_messages=%d", waiting)
+        if self._workers.failure is not None:
+            raise self._workers.failure
+        return 0 if drained or not self._once else 1
+
+    def _parts(self, pipeline: PipelineConfig) -> tuple[Assembly, Source]:
+        made, mqtt = assemble(pipeline), self._config.mqtt
+        manifest = made.detector.manifest
+        source = open_sources(
+            pipeline.sources, pipeline.join, mqtt=mqtt, rate_hz=manifest.rate_hz, columns=manifest.source_columns
+        )
+        return made, source
+
+    def _worker(self, made: Assembly, source: Source) -> Worker:
+        asset, channels = made.config.asset, len(made.detector.manifest.channels)
+        learned_file = LearnedFile(
+            self._config.node.state_dir, asset=asset, bundle=made.model.sha256, channels=channels
+        )
+        return Worker(
+            made.config, made.model, made.pipeline(learned_file.load()), source=source, learned_file=learned_file,
+            topics=self._topics, outbox=self._outbox, stamper=self._stamper, delivery=self._delivery, once=self._once,
+        )  # fmt: skip
+
+    def _command_link(self, settings: MqttSettings) -> CommandLink | None:
         """The connection for commands; None where it cannot be made, which no alarm may depend on."""
-        desk = Desk(topics, {worker.asset: worker.mailbox for worker in self._workers})
         settings = replace(settings, client_id=f"{settings.client_id}-commands")
         try:
-            return CommandLink(topics.commands, settings, take=desk.take)
+            return CommandLink(self._topics.commands, settings, take=self._take_command)
         except (OSError, ValueError) as error:
             log.error("commands not heard, files for TLS cannot be used: error=%s", error)  # noqa: TRY400 (no fault here)
             return None
 
-    def _supervise(self) -> None:
-        """Answer the watchdog while every stage makes progress, until it is time to end."""
-        interval_s = notify.watchdog_interval_s()
-        told_s = 0.0
-        while not self._stop.wait(_TICK_S):
-            now_s = time.monotonic()
-            if interval_s is not None and now_s - told_s >= min(interval_s, 1.0) and self._progressing():
-                notify.watchdog()
-                told_s = now_s
-            if self._once and all(worker.finished for worker in self._workers):
-                failed = any(worker.failure for worker in self._workers)
-                if failed or self._outbox.count == 0:
-                    return
+    def _take_command(self, topic: str, payload: bytes, *, retained: bool, send: Send) -> None:
+        mailboxes = {worker.asset: worker.mailbox for worker in self._workers}
+        desk = Desk(self._topics, mailboxes, of_agent={"reload": self._reload.ask})
+        desk.take(topic, payload, retained=retained, send=send)
 
-    def _progressing(self) -> bool:
+    def _take_new_configuration(self) -> str:
+        """What has changed, once that is in force; all is as it was when this raises an EdgeVaeError."""
+        config = read_whole(self._file)
+        running = {worker.asset: worker.bundle for worker in self._workers}
+        found = changes(self._config, config, running=running, file=self._file)
+        tried.cache_clear()  # what failed for want of memory may go better now
+        begin = [self._parts(pipeline) for pipeline in found.begin]
+        self._config = config
+        self._outbox.serve(self._event_topics(config))
+        self._workers.swap(
+            [pipeline.asset for pipeline in config.pipelines],
+            {made.config.asset: functools.partial(self._worker, made, source) for made, source in begin},
+        )
+        for asset in found.leave:
+            self._delivery.drop_state(asset)
+        self._delivery.refresh_status()
+        return found.text
+
+    def _stages(self) -> dict[str, Progress]:
+        """How far each stage is."""
+        stages = {"delivery": Progress(self._delivery.progress_ns, "delivering")}
+        if self._commands is not None:
+            stages["commands"] = Progress(self._commands.progress_ns, "answering")
+        if self._health is not None:
+            stages["health"] = Progress(self._health.progress_ns, "answering")
+        return stages | self._workers.stages()
+
+    def _beside(self) -> list[CommandLink | HealthPort]:
+        """What no alarm depends on."""
+        return [part for part in (self._commands, self._health) if part is not None]
+
+    def _counters(self) -> AgentCounters:
+        return count(self._workers, self._outbox, self._delivery, started_s=self._started_s)
+
+    def _status(self) -> Status:
+        assets, counters = self._workers.assets, self._counters()
+        return Status(
+            state="online", agent=__version__, boot_id=clock.boot_id(), pipelines=assets, time=None, counters=counters
+        )
+
+    def _page(self) -> str:
+        """What Prometheus gets."""
         now_ns = time.monotonic_ns()
-        stages = {"delivery": self._delivery.progress_ns}
-        stages |= {w.asset: w.progress_ns for w in self._workers if not w.finished}
-        stalled = [name for name, at_ns in stages.items() if now_ns - at_ns > STALLED_S * 1e9]
-        for name in stalled:
-            log.error("stage makes no progress stage=%s", name)
-        return not stalled
+        quiet_s = {name: max(0, now_ns - stage.at_ns) / 1e9 for name, stage in self._stages().items()}
+        return exposition(self._counters(), version=__version__, connected=self._delivery.connected, quiet_s=quiet_s)
+
+    def _event_topics(self, config: AgentConfig) -> dict[str, str]:
+        return {pipeline.asset: self._topics.event(pipeline.asset) for pipeline in config.pipelines}
 
     def _notice(self, kind: Literal["dropped", "store_reset"], *, asset: str, seq: int, dropped: int | None) -> bytes:
         return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, stamp=self._stamper()))
 
 
-def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None = None) -> Pipeline:
-    """The pipeline that a configuration describes, with its bundle and what was learned before.
+def read_whole(file: Path) -> AgentConfig:
+    """The configuration in a file, with every file that it names.
 
     Raises:
-        InferenceError: There is nothing here that runs models.
-        BundleError: The bundle does not score here as it should, or has no threshold that can adapt and is to.
+        ConfigError: It is wrong, or a bundle or recording that it names does not exist.
     """
-    expect_sound(bundle, config.bundle)
-    detector = load(bundle, path=str(config.bundle))
-    try:
-        return Pipeline(
-            detector,
-            rules=_rules(bundle.manifest.alarm, config.alarm),
-            baseline=config.baseline.samples,
-            drift_hours=config.drift.hours if config.drift.detect else None,
-            adapt_limit=config.threshold.limit if config.threshold.adapt else None,
-            learned=learned,
-        )
-    except ValueError as error:
-        what = f"{config.bundle}: a threshold that cannot adapt: {error}"
-        action = "Leave adapt = true under [pipeline.threshold] out, or convert with fewer false alarms a day."
-        raise BundleError(what, action=action) from error
-
-
-def _loaded(config: PipelineConfig, state_dir: Path) -> tuple[Model, Pipeline, LearnedFile]:
-    bundle = Bundle.read(config.bundle)
-    manifest = bundle.manifest
-    model = Model(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
-    learned_file = LearnedFile(state_dir, asset=config.asset, bundle=model.sha256, channels=len(manifest.channels))
-    return model, assemble(config, bundle, learned=learned_file.load()), learned_file
-
-
-def _rules(defaults: AlarmRules, wished: AlarmConfig) -> AlarmRules:
-    """The bundle's rules with what the configuration changes."""
-    named = {name: getattr(wished, name) for name in ("on_delay", "off_delay", "deadband")}
-    return msgspec.structs.replace(defaults, **{name: value for name, value in named.items() if value is not None})
-
-
-def run(config: AgentConfig, file: Path, *, once: bool = False, signals: Callable[..., Any] = signal.signal) -> int:
-    """Run the agent of a configuration file until SIGTERM, SIGINT or, with `once`, the end of its sources.
-
-    Raises:
-        ConfigError: A bundle or recording that it names does not exist.
-    """
+    config = read_config(file)
     if missing := missing_files(config, file):
         raise ConfigError(str(file), missing)
+    return config
+
+
+def run(file: Path, *, once: bool = False, signals: Callable[..., Any] = signal.signal) -> int:
+    """Run the agent of a configuration file until SIGTERM, SIGINT or, with `once`, the end of its sources.
+
+    SIGHUP has it read the file anew; with `once` that ends it, as it ends any program whose terminal is gone.
+
+    Raises:
+        ConfigError: The file is wrong, or a bundle or recording that it names does not exist.
+    """
+    config = read_whole(file)
     keep_small()
-    agent = Agent(config, once=once)
+    threading.excepthook = _log_fault
+    agent = Agent(config, file, once=once)
     for number in (signal.SIGTERM, signal.SIGINT):
         signals(number, lambda *_: agent.stop())
+    if not once:
+        signals(signal.SIGHUP, lambda *_: agent.reload())
     return agent.run()
+
+
+def _log_fault(fault: threading.ExceptHookArgs) -> None:
+    """A thread that a fault of this program has ended; the watchdog finds out what it was needed for."""
+    if fault.exc_value is not None:
+        log.critical("thread ended thread=%s", fault.thread and fault.thread.name, exc_info=fault.exc_value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import signal
 import sys
@@ -16,12 +15,14 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from edge_vae import __version__
 from edge_vae.cli_install import install_service
 from edge_vae.errors import EX_CONFIG, ConfigError, EdgeVaeError, MissingExtraError
+from edge_vae.log_line import log_to_stderr
 
 __all__ = ["commands", "main"]
 
@@ -50,11 +51,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-vae")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error, and debug logs.")
-def commands(debug: bool) -> None:  # noqa: FBT001 (click passes options by keyword)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of the log. [text]")
+def commands(debug: bool, log_format: Literal["text", "json"]) -> None:  # noqa: FBT001 (click passes options by keyword)
     """Learn what a healthy machine looks like, and watch it on the machine itself."""
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
-    )
+    log_to_stderr(log_format, debug=debug)
 
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -70,9 +70,8 @@ def run_agent(file: Path, once: bool) -> int:  # noqa: FBT001 (click passes opti
     Example: edge-vae run --config agent.toml
     """
     from edge_vae import agent
-    from edge_vae.config import read_config
 
-    return agent.run(read_config(file), file, once=once)
+    return agent.run(file, once=once)
 
 
 @commands.command("check-config")
@@ -150,29 +149,25 @@ def inspect(bundle: Path, as_json: bool) -> None:  # noqa: FBT001 (click passes 
 
 @commands.command()
 @click.option(
-    "--config", "file", type=CONFIG_FILE, help="agent.toml: its state directory and first bundle are examined."
+    "--config", "file", type=CONFIG_FILE, help="agent.toml: all that it names is tried: broker, port, bundles, sources."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click passes options by keyword)
-    """Examine this machine: runtime, interpreter really built, clock, disk, permissions.
+    """Examine this machine: runtime, interpreter really built, clock, disk, permissions, and what the agent needs.
 
     Example: edge-vae doctor --config agent.toml
     """
     from edge_vae.config import default_state_dir, read_config
-    from edge_vae.doctor import examine
+    from edge_vae.doctor import examine, examine_configured
 
-    config = read_config(file) if file else None
-    checks = examine(
-        state_dir=config.node.state_dir if config else default_state_dir(),
-        bundle=config.pipelines[0].bundle if config else None,
-    )
+    checks = examine_configured(read_config(file)) if file else examine(state_dir=default_state_dir())
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
     else:
         marks = {True: "ok", None: "note", False: "FAILED"}
         for check in checks:
             advice = f". {check.advice}" if check.advice else ""
-            click.echo(f"{marks[check.ok]:<7}{check.name:<14}{check.found}{advice}")
+            click.echo(f"{marks[check.ok]:<7}{check.name:<14} {check.found}{advice}")
     return 1 if any(check.ok is False for check in checks) else 0
 
 

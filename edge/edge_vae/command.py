@@ -8,6 +8,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -28,6 +30,8 @@ MAX_WAITING = 16
 """Orders that may wait for one pipeline, which takes what there is twice a second."""
 MAX_REMEMBERED = 64
 """Outcomes that a pipeline remembers, so that a command that comes twice is done once."""
+
+NO_COMMANDS: Mapping[str, Any] = MappingProxyType({})
 
 Send = Callable[[str, bytes], object]
 """Publishes a payload on a topic, if that can still be done; called from any thread."""
@@ -107,13 +111,19 @@ class Desk:
     Args:
         topics: Of the agent.
         mailboxes: Of the assets.
+        of_agent: What the agent can be told through any asset, by command; is given what to answer by.
         wall: Seconds since 1970-01-01 UTC.
     """
 
     def __init__(
-        self, topics: Topics, mailboxes: Mapping[str, Mailbox], *, wall: Callable[[], float] = time.time
+        self,
+        topics: Topics,
+        mailboxes: Mapping[str, Mailbox],
+        *,
+        of_agent: Mapping[str, Callable[[Callable[[Outcome], None]], object]] = NO_COMMANDS,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._topics, self._mailboxes, self._wall = topics, mailboxes, wall
+        self._topics, self._mailboxes, self._of_agent, self._wall = topics, mailboxes, of_agent, wall
 
     def take(self, topic: str, payload: bytes, *, retained: bool, send: Send) -> None:
         """Take in a message on one of the agent's command topics; raises nothing, whatever it is."""
@@ -131,6 +141,8 @@ class Desk:
 
         if refusal:
             answer(Outcome(ok=False, message=refusal))
+        elif command in self._of_agent:
+            self._of_agent[command](answer)
         else:
             self._mailboxes[asset].put(Order(request_id, answer))
 
@@ -139,8 +151,8 @@ class Desk:
             return "expected a command that is not retained: it would be given again at every connection"
         if asset not in self._mailboxes:
             return f"expected one of the assets {', '.join(self._mailboxes)}"
-        if command not in COMMANDS:
-            return f"expected one of the commands {', '.join(COMMANDS)}"
+        if command not in (known := (*COMMANDS, *self._of_agent)):
+            return f"expected one of the commands {', '.join(known)}"
         return ""
 
     def _answer(self, asset: str, command: str, request_id: str, outcome: Outcome, send: Send) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Protocol
 
 import paho.mqtt.client as paho
@@ -42,9 +43,15 @@ class CommandLink:
 
     def __init__(self, topic: str, settings: MqttSettings, *, take: Take) -> None:
         self._topic, self._take, self._refused_before = topic, take, False
+        self._busy_since_ns: int | None = None
         self._subscription = Subscription(
             topic, settings, name="commands", on_message=self._on_message, on_refused=self._on_refused
         )
+
+    @property
+    def progress_ns(self) -> int:
+        """Monotonic time since when a command is being taken in; now, if none is: waiting for one is no hanging."""
+        return self._busy_since_ns or time.monotonic_ns()
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -59,7 +66,11 @@ class CommandLink:
             topic = message.topic
         except UnicodeDecodeError:  # of a topic that is no text, so that it names no asset
             return
-        self._take(topic, bytes(message.payload), retained=message.retain, send=_sender(client))
+        self._busy_since_ns = time.monotonic_ns()
+        try:
+            self._take(topic, bytes(message.payload), retained=message.retain, send=_sender(client))
+        finally:
+            self._busy_since_ns = None
 
     def _on_refused(self, reason: str) -> None:
         level = logging.DEBUG if self._refused_before else logging.WARNING

@@ -25,6 +25,7 @@ __all__ = [
     "AlarmConfig",
     "BaselineConfig",
     "DriftConfig",
+    "HealthConfig",
     "NodeConfig",
     "OutboxConfig",
     "PipelineConfig",
@@ -35,6 +36,7 @@ __all__ = [
     "schema",
 ]
 
+MAX_PORT = 65535
 DEFAULT_OUTBOX_BYTES = 64 * 2**20
 MIN_OUTBOX_BYTES = 64 * 2**10
 DEFAULT_LIMIT = 0.5
@@ -46,6 +48,13 @@ EXPECTED_DELAY = f"[k, n] with 1 <= k <= n <= {MAX_DELAY_WINDOWS}, for k of the 
 MIN_BASELINE_SAMPLES = 2
 """A spread needs two samples; how many are enough is for the bundle to say."""
 
+Listen = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):[0-9]{1,5}(?![\s\S])",
+        extra={"expected": 'an address and a port, such as "127.0.0.1:9464" or "[::1]:9464"'},
+    ),
+]
 Windows = Annotated[int, Meta(ge=1, le=MAX_DELAY_WINDOWS)]
 Delay = Annotated[tuple[Windows, Windows], Meta(extra={"expected": EXPECTED_DELAY})]
 
@@ -76,11 +85,27 @@ class OutboxConfig(Table, frozen=True, kw_only=True):
     on_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
 
 
+class HealthConfig(Table, frozen=True, kw_only=True):
+    """Where whoever looks after the agent can ask how it is; absent: nowhere."""
+
+    prometheus: Listen | None = None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen at."""
+        return None if self.prometheus is None else _host_and_port(self.prometheus)
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """A port has 16 bits."""
+        if self.prometheus is not None and not 1 <= (port := _host_and_port(self.prometheus)[1]) <= MAX_PORT:
+            yield ("prometheus",), f"expected a port from 1 to {MAX_PORT}, received {port}"
+
+
 class BaselineConfig(Table, frozen=True, kw_only=True):
     """Learning what this machine is like today, before the first score; what is not set is as the bundle says.
 
     `on` says when: at the start of each session, which a bundle with a baseline cannot do without, and on the command
-    `rebaseline`. Without "command" such a command is refused, and where no pipeline takes one none is subscribed to.
+    `rebaseline`. Without "command" such a command is refused.
     """
 
     samples: Annotated[int, Meta(ge=MIN_BASELINE_SAMPLES)] | None = None
@@ -167,6 +192,7 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     node: NodeConfig
     mqtt: MqttConfig = field(default_factory=MqttConfig)
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     pipelines: Annotated[
         tuple[PipelineConfig, ...],
         Meta(min_length=1, extra={"expected": "one or more tables, each headed [[pipeline]]"}),
@@ -234,3 +260,8 @@ def _path_schema(kind: type) -> dict[str, Any]:
     if kind is Path:
         return {"type": "string", "minLength": 1}
     raise NotImplementedError(kind)
+
+
+def _host_and_port(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -15,12 +15,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_vae.clock import time_quality
-from edge_vae.config import DEFAULT_OUTBOX_BYTES
+from edge_vae.config import DEFAULT_OUTBOX_BYTES, AgentConfig
+from edge_vae.errors import EdgeVaeError
 from edge_vae.probe import probe
 
-__all__ = ["Check", "examine"]
+if TYPE_CHECKING:
+    from edge_vae.online import Trial
+
+__all__ = ["Check", "examine", "examine_configured"]
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_PAHO = (2, 1)
@@ -51,6 +56,17 @@ class Check:
     advice: str = ""
 
 
+def examine_configured(config: AgentConfig) -> list[Check]:
+    """All findings about this machine and about what a configuration names: its broker, port, bundles and sources."""
+    # Only here: an examination of the machine alone must work where parts of the agent do not.
+    from edge_vae.online import agent_runs, trials
+
+    state_dir = config.node.state_dir
+    found = examine(state_dir=state_dir, bundle=config.pipelines[0].bundle)
+    running = "runs, its port and sources are not tried" if agent_runs(state_dir) else "does not run"
+    return [*found, Check("agent", ok=True, found=running), *map(_tried, trials(config))]
+
+
 def examine(*, state_dir: Path, bundle: Path | None = None) -> list[Check]:
     """All findings about this machine, in the order in which to read them.
 
@@ -74,6 +90,14 @@ def examine(*, state_dir: Path, bundle: Path | None = None) -> list[Check]:
         _memory(),
         *_extras(),
     ]
+
+
+def _tried(trial: Trial) -> Check:
+    try:
+        return Check(trial.name, ok=True, found=trial.run())
+    except EdgeVaeError as error:
+        found = str(error).removesuffix(error.action).rstrip(". ")
+        return Check(trial.name, ok=False, found=found, advice=error.action or "Correct the configuration.")
 
 
 def _python() -> Check:

@@ -17,6 +17,8 @@ from edge_vae.clock import TimeQuality
 from edge_vae.stamp import Stamp
 
 __all__ = [
+    "AgentCounters",
+    "AssetCounters",
     "AssetState",
     "Channel",
     "Event",
@@ -159,13 +161,85 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _nulls_for_unreadable(self, "score", "threshold")
 
 
+class AssetCounters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one pipeline has done since it was started, and how it is.
+
+    Attributes:
+        samples: Given out by its source.
+        windows: Scored.
+        dropped: Samples that were not read in time, or were no news.
+        malformed: Readings and lines that could not be read.
+        removed: Samples that were left out because a reading was missing.
+        raised: Alarms raised.
+        cleared: Alarms cleared.
+        failures: Times that it broke and was started again.
+        last_sample_age_s: Seconds since the latest sample; null before the first.
+        score: Of the latest window.
+        threshold: In force.
+    """
+
+    asset: Text
+    state: AssetState
+    samples: AtLeast0
+    windows: AtLeast0
+    dropped: AtLeast0
+    malformed: AtLeast0
+    removed: AtLeast0
+    raised: AtLeast0
+    cleared: AtLeast0
+    failures: AtLeast0
+    last_sample_age_s: float | None
+    score: float | None
+    threshold: float | None
+
+    def __post_init__(self) -> None:
+        _nulls_for_unreadable(self, "last_sample_age_s", "score", "threshold")
+
+
+class AgentCounters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an agent has done since it was started, and what it takes of its machine.
+
+    Attributes:
+        uptime_s: Seconds since the start.
+        cpu_s: Processor time.
+        rss_bytes: Resident memory; null, like the next two, where the kernel does not tell.
+        open_files: Descriptors in use.
+        disk_written_bytes: What was sent to storage.
+        outbox_messages: Messages that wait in the outbox.
+        outbox_bytes: Their size.
+        outbox_dropped: Messages that the outbox dropped, since its file was made.
+        published: Messages handed to the broker, repetitions included.
+        acknowledged: Messages that the broker took.
+        refused: Messages that the broker would not take, each time.
+        connects: Connections that the broker took.
+        reconnects: Those of them after the first.
+        assets: Each pipeline's.
+    """
+
+    uptime_s: float
+    cpu_s: float
+    rss_bytes: AtLeast0 | None
+    open_files: AtLeast0 | None
+    disk_written_bytes: AtLeast0 | None
+    outbox_messages: AtLeast0
+    outbox_bytes: AtLeast0
+    outbox_dropped: AtLeast0
+    published: AtLeast0
+    acknowledged: AtLeast0
+    refused: AtLeast0
+    connects: AtLeast0
+    reconnects: AtLeast0
+    assets: tuple[AssetCounters, ...]
+
+
 class Status(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Birth and last will of an agent, retained by the broker.
+    """Birth and last will of an agent, retained by the broker, and refreshed once a minute.
 
     Attributes:
         agent: Version of this package.
         pipelines: Names of the assets that are watched.
         time: When the message was made; null in a last will, which the broker sends at a time unknown to the agent.
+        counters: Of that time; null in a last will.
     """
 
     schema: Literal["edge-vae/status/1"] = "edge-vae/status/1"
@@ -174,6 +248,7 @@ class Status(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     boot_id: Text
     pipelines: tuple[Text, ...]
     time: Time | None
+    counters: AgentCounters | None
 
 
 class Reply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 
-__all__ = ["ready", "status", "stopping", "watchdog", "watchdog_interval_s"]
+__all__ = ["ready", "reloading", "status", "stopping", "trigger", "watchdog", "watchdog_timeout_s"]
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +20,19 @@ def ready() -> bool:
     return _tell("READY=1")
 
 
+def reloading() -> bool:
+    """Say that the configuration is being read anew, until the next `ready()`; whether somebody was told."""
+    return _tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
 def watchdog() -> bool:
     """Say that the agent makes progress; whether somebody was told."""
     return _tell("WATCHDOG=1")
+
+
+def trigger() -> bool:
+    """Say that the agent hangs, so that systemd (from 243 on) need not wait to find out; whether somebody was told."""
+    return _tell("WATCHDOG=trigger")
 
 
 def stopping() -> bool:
@@ -34,16 +45,13 @@ def status(text: str) -> bool:
     return _tell("STATUS=" + " ".join(text.split()))
 
 
-def watchdog_interval_s() -> float | None:
-    """Seconds from one `watchdog()` to the next, None if nobody waits for it.
-
-    Half of the time after which systemd would end this process, as sd_watchdog_enabled(3) recommends.
-    """
+def watchdog_timeout_s() -> float | None:
+    """Seconds without `watchdog()` after which systemd would end this process, None if nobody waits for it."""
     timeout_us = os.environ.get("WATCHDOG_USEC", "")
     meant_for = os.environ.get("WATCHDOG_PID", str(os.getpid()))
     if not (timeout_us.isascii() and timeout_us.isdigit()) or meant_for != str(os.getpid()):
         return None
-    return int(timeout_us) / 2e6 or None
+    return int(timeout_us) / 1e6 or None
 
 
 def _tell(message: str) -> bool:

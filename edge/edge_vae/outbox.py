@@ -79,7 +79,7 @@ class Outbox:
         self.last_key = 0
         """The highest key that was ever used."""
         self._held: set[int] = set()
-        self._count, self._size, self._unreported = 0, 0, False
+        self._count, self._size, self._unreported, self._dropped = 0, 0, False, 0
         self._file = OutboxFile(state_dir, self._fill)
         self._take_stock()
         self._commit(self._report_drops)
@@ -98,6 +98,15 @@ class Outbox:
     def size_bytes(self) -> int:
         """Sum of the sizes of the stored payloads."""
         return self._size
+
+    @property
+    def dropped_total(self) -> int:
+        """Number of messages dropped since the file was made."""
+        return self._dropped
+
+    def serve(self, assets: Mapping[str, str]) -> None:
+        """From now on these are the assets, each with the topic of its events, that are told of a damaged file."""
+        self._assets = assets
 
     def dropped(self) -> dict[str, int]:
         """Number of messages dropped by each policy since the file was made."""
@@ -186,13 +195,13 @@ class Outbox:
                 return self._transaction(work)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        db, before = self._file.db, (self._count, self._size, self._unreported)
+        db, before = self._file.db, (self._count, self._size, self._unreported, self._dropped)
         try:
             db.execute("BEGIN IMMEDIATE")
             result = work(db)
             db.execute("COMMIT")
         except BaseException:
-            self._count, self._size, self._unreported = before
+            self._count, self._size, self._unreported, self._dropped = before
             if db.in_transaction:
                 db.rollback()
             raise
@@ -212,6 +221,7 @@ class Outbox:
             stock = "SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0) FROM message"
             self._count, self._size = db.execute(stock).fetchone()
             self._unreported = db.execute("SELECT COUNT(*) FROM dropped WHERE unreported > 0").fetchone()[0] > 0
+            self._dropped = db.execute("SELECT COALESCE(SUM(total), 0) FROM dropped").fetchone()[0]
             self.last_key = db.execute("SELECT MAX(seq) FROM sqlite_sequence").fetchone()[0] or 0
             self._held.clear()
 
@@ -252,6 +262,7 @@ class Outbox:
         if not self._unreported:
             log.warning("outbox full, dropping policy=%s asset=%s max_bytes=%d", self._on_full, asset, self._max_bytes)
         self._unreported = True
+        self._dropped += messages
         db.execute(
             """INSERT INTO dropped (asset, policy, topic, total, unreported) VALUES (?, ?, ?, ?, ?)
             ON CONFLICT DO UPDATE SET topic = excluded.topic,

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from edge_vae.errors import OutboxError
 
-__all__ = ["OutboxFile"]
+__all__ = ["LOCK", "OutboxFile"]
 
 log = logging.getLogger(__name__)
 
+LOCK = "outbox.lock"
+"""Locked by the process that uses the outbox, in the same folder."""
 APPLICATION_ID = 0x45564F42  # "EVOB"
 LAYOUT = 1
 KEPT_DAMAGED = 3
@@ -62,7 +64,7 @@ class OutboxFile:
         """Where the damaged file went that this process replaced last."""
         with self.errors():
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._locked(folder / "outbox.lock")
+            self._lock = self._locked(folder / LOCK)
             try:
                 self.db = self._open()
             except BaseException:

@@ -17,7 +17,7 @@ from edge_vae.backoff import Backoff
 from edge_vae.command import Mailbox, Outcome
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
-from edge_vae.event import AssetState, Event, EventKind, Model, Severity, State, Window, encode
+from edge_vae.event import AssetCounters, AssetState, Event, EventKind, Model, Severity, State, Window, encode
 from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
 from edge_vae.pipeline import Drift, Pipeline, Strange, Turn
@@ -26,6 +26,7 @@ from edge_vae.sample import Block
 from edge_vae.sources import Source
 from edge_vae.stamp import Stamper
 from edge_vae.topics import Topics
+from edge_vae.watchdog import Progress
 
 __all__ = ["Worker"]
 
@@ -53,7 +54,6 @@ class Worker:
         outbox: Takes the events.
         stamper: Stamps them.
         delivery: Takes the states.
-        stop: Set when the agent ends.
         once: End with the first error.
     """
 
@@ -69,14 +69,13 @@ class Worker:
         outbox: Outbox,
         stamper: Stamper,
         delivery: Delivery,
-        stop: threading.Event,
         once: bool,
     ) -> None:
         self.asset = config.asset
         self._model, self._core, self._source = model, core, source
         self._topic, self._outbox, self._stamper, self._delivery = topics.event(config.asset), outbox, stamper, delivery
         self._severity, self._obeys = config.alarm.severity or _DEFAULT_SEVERITY, "command" in config.baseline.on
-        self._learned_file, self._stop, self._once = learned_file, stop, once
+        self._learned_file, self._stop, self._once = learned_file, threading.Event(), once
         self.mailbox = Mailbox()
         """Commands to this asset."""
         self._alarm_id: str | None = None
@@ -85,16 +84,56 @@ class Worker:
         self._backoff = Backoff(Random())  # noqa: S311 (jitter, not a secret)
         self.tried, self.finished = threading.Event(), False
         self.failure: Exception | None = None
-        self.progress_ns = time.monotonic_ns()
+        self.progress_ns, self._doing = time.monotonic_ns(), "opening"
+        self._raised = self._cleared = self._failures = 0
+        self._last_sample_ns: int | None = None
         self._thread = threading.Thread(target=self._run, name=f"pipeline {config.asset}", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def join(self) -> None:
-        """Wait for the thread's end, which follows the stop within one read."""
+    def stop(self) -> None:
+        """Have the thread end."""
+        self._stop.set()
+
+    def join(self) -> bool:
+        """Whether the thread has ended, waiting for that a little; it follows the stop within one read."""
         self._thread.join(2 * READ_TIMEOUT_S + 2.0)
+        return not self._thread.is_alive()
+
+    @property
+    def bundle(self) -> str:
+        """SHA-256 of its bundle."""
+        return self._model.sha256
+
+    def stages(self) -> dict[str, Progress]:
+        """How far the thread is, and that of its source if it has one; empty once there is nothing more to do."""
+        if self.finished:
+            return {}
+        stages = {f"pipeline {self.asset}": Progress(self.progress_ns, self._doing, self._core.windows)}
+        if (read_ns := self._source.progress_ns) is not None:
+            stages[f"source {self.asset}"] = Progress(read_ns, "reading")
+        return stages
+
+    def counters(self) -> AssetCounters:
+        """What was counted since the start; any thread may ask."""
+        source, core, last_ns = self._source, self._core, self._last_sample_ns
+        return AssetCounters(
+            asset=self.asset,
+            state=self._state[0],
+            samples=source.samples,
+            windows=core.windows,
+            dropped=source.dropped,
+            malformed=source.malformed,
+            removed=core.removed,
+            raised=self._raised,
+            cleared=self._cleared,
+            failures=self._failures,
+            last_sample_age_s=None if last_ns is None else (time.monotonic_ns() - last_ns) / 1e9,
+            score=core.score,
+            threshold=core.threshold,
+        )
 
     def _run(self) -> None:
         attempt = 0
@@ -116,6 +155,7 @@ class Worker:
 
     def _read_until_broken(self) -> None:
         """Read until the source ends, breaks, or the agent stops."""
+        self._doing = "opening"
         try:
             self._source.open(self._core.columns)
             self.tried.set()
@@ -129,7 +169,9 @@ class Worker:
             self._broken(error)
 
     def _read(self) -> None:
+        self._doing = "reading"
         blocks = self._source.read(READ_TIMEOUT_S, at_least=self._core.awaited)
+        self._doing = "scoring"
         self.mailbox.serve(self._rebaseline)
         for block in blocks:
             self._take(block)
@@ -146,6 +188,7 @@ class Worker:
     def _broken(self, error: Exception) -> None:
         what = str(error) if isinstance(error, EdgeVaeError) else repr(error)
         log.error("pipeline broke, trying again asset=%s error=%s", self.asset, what)
+        self._failures += 1
         self._source.close()
         self.tried.set()
         self._set_state("fault")
@@ -154,13 +197,14 @@ class Worker:
 
     def _pause(self, seconds: float) -> None:
         """Wait, and go on showing progress, until the time is over or the agent stops."""
-        until = time.monotonic() + seconds
+        self._doing, until = "waiting", time.monotonic() + seconds
         while not self._stop.is_set() and time.monotonic() < until:
             self.progress_ns = time.monotonic_ns()
             self.mailbox.serve(self._rebaseline)
             self._stop.wait(min(READ_TIMEOUT_S, seconds))
 
     def _take(self, block: Block) -> None:
+        self._last_sample_ns = time.monotonic_ns()
         for found in self._core.push(block):
             if isinstance(found, Strange):
                 self._report_strange(found)
@@ -178,6 +222,7 @@ class Worker:
         alarm_id = event.event_id if raised else self._alarm_id
         seq = self._put(msgspec.structs.replace(event, alarm_id=alarm_id))
         self._alarm_id = alarm_id if raised else None
+        self._raised, self._cleared = self._raised + raised, self._cleared + (not raised)
         first = turn.channels[0]
         log.info(
             "alarm %s asset=%s event_id=%s seq=%d score=%.3f threshold=%.3f channel=%s share=%.2f",

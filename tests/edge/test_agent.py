@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,8 @@ from agent_process import EVERY_WINDOW, pipeline, replay, write_config
 from broker import DEADLINE_S, free_port, wait_until
 from edge_vae import agent as module
 from edge_vae.agent import Agent
-from edge_vae.alarm import AlarmRules
 from edge_vae.bundle import Bundle
-from edge_vae.config import AlarmConfig, read_config
+from edge_vae.config import read_config
 from edge_vae.errors import MissingExtraError, OutboxError, SourceError
 from edge_vae.sample import Block
 from edge_vae.sources.memory import MemorySource
@@ -62,7 +59,7 @@ def with_source(
     monkeypatch: pytest.MonkeyPatch, configured: Path, source: MemorySource, *, once: bool = False
 ) -> Agent:
     monkeypatch.setattr(module, "open_sources", lambda *configs, **settings: source)
-    return Agent(read_config(configured), once=once)
+    return Agent(read_config(configured), configured, once=once)
 
 
 @pytest.fixture
@@ -91,23 +88,13 @@ class Breaking(MemorySource):
         return super().read(timeout_s, at_least=at_least)
 
 
-# rules
-
-
-def test_rules_of_the_configuration_replace_those_of_the_bundle_one_by_one() -> None:
-    bundle = AlarmRules(on_delay=(4, 5), off_delay=(2, 2), deadband=0.3)
-    assert module._rules(bundle, AlarmConfig()) == bundle
-    changed = module._rules(bundle, AlarmConfig(on_delay=(1, 2), deadband=0.0))
-    assert changed == AlarmRules(on_delay=(1, 2), off_delay=(2, 2), deadband=0.0)
-
-
 # faults
 
 
 def test_alarm_that_a_full_disk_does_not_take_is_stored_when_it_does(
     configured: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = Agent(read_config(configured))
+    made = Agent(read_config(configured), configured)
     refuse(made, "ON")  # SQLite's own way to refuse every write
     with running(made):
         wait_until(lambda: "alarm not stored, trying again" in caplog.text, "a failed attempt")
@@ -121,7 +108,7 @@ def test_alarm_that_a_full_disk_does_not_take_is_stored_when_it_does(
 
 
 def test_once_ends_with_the_error_of_a_full_disk(configured: Path) -> None:
-    made = Agent(read_config(configured), once=True)
+    made = Agent(read_config(configured), configured, once=True)
     refuse(made, "ON")
     with pytest.raises(OutboxError, match="cannot keep messages"):
         made.run()
@@ -178,69 +165,10 @@ def test_source_that_breaks_again_and_again_is_waited_for_longer_each_time(
 def test_stop_gives_up_draining_after_a_while_and_says_what_waits(
     once: bool, status: int, configured: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = Agent(read_config(configured), once=once)
+    made = Agent(read_config(configured), configured, once=once)
     with running(made) as ended:
         wait_until(lambda: "source exhausted" in caplog.text, "the end of the recording")
         waiting = len(stored(made))
     assert ended == [status]
     assert f"agent stopped waiting_messages={waiting}" in caplog.text
     assert waiting > 0
-
-
-# the watchdog
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], list[bytes]]]:
-    """What a service manager was told since the last call; it wants a sign ten times a second."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        manager.setblocking(False)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        monkeypatch.setenv("WATCHDOG_USEC", "200000")
-        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-
-        def since() -> list[bytes]:
-            found = []
-            with suppress(BlockingIOError):
-                while True:
-                    found.append(manager.recv(4096))
-            return found
-
-        yield since
-
-
-class Hanging(MemorySource):
-    """Hangs in its first read, until it is told to go on."""
-
-    def __init__(self) -> None:
-        super().__init__([], endless=True)
-        self.hangs, self.goes_on = threading.Event(), threading.Event()
-
-    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
-        self.hangs.set()
-        self.goes_on.wait(DEADLINE_S)
-        return super().read(timeout_s, at_least=at_least)
-
-
-def test_watchdog_gets_no_sign_while_a_stage_hangs(
-    told: Callable[[], list[bytes]],
-    configured: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(module, "STALLED_S", 1.5)
-    source = Hanging()
-    made = with_source(monkeypatch, configured, source)
-    with running(made):
-        try:
-            wait_until(lambda: b"WATCHDOG=1" in told(), "a first sign")
-            wait_until(lambda: "stage makes no progress stage=pump" in caplog.text, "the hanging stage")
-            told()
-            seen = caplog.text.count("no progress")
-            wait_until(lambda: caplog.text.count("no progress") > seen + 2, "three more turns")
-            assert told() == []
-        finally:
-            source.goes_on.set()
-        wait_until(lambda: b"WATCHDOG=1" in told(), "a sign after it went on")
-    assert source.hangs.is_set()

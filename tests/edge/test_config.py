@@ -366,6 +366,39 @@ def test_a_wrong_iio_buffer_is_told_at_its_line(
     assert message in problem.message
 
 
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("[::1]:9464", ("::1", 9464)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+    ],
+)
+def test_health_port_is_an_address_and_a_port(file: Path, listen: str, address: tuple[str, int]) -> None:
+    assert config_of(file, f'{MINIMAL}[health]\nprometheus = "{listen}"\n').health.address == address
+    assert config_of(file, MINIMAL).health.address is None
+
+
+@pytest.mark.parametrize(
+    ("listen", "message"),
+    [
+        ('"9464"', 'an address and a port, such as "127.0.0.1:9464"'),
+        ('":9464"', "an address and a port"),
+        ('"::1:9464"', "an address and a port"),
+        ('"127.0.0.1:"', "an address and a port"),
+        ('"127.0.0.1:9464\\n"', "an address and a port"),
+        ("9464", "an address and a port"),
+        ('"127.0.0.1:0"', "a port from 1 to 65535, received 0"),
+        ('"127.0.0.1:65536"', "a port from 1 to 65535, received 65536"),
+    ],
+)
+def test_what_is_no_address_and_port_is_told_at_its_line(file: Path, listen: str, message: str) -> None:
+    line, key, found = problem_of(file, f"{MINIMAL}[health]\nprometheus = {listen}\n")
+    assert (line, key) == (9, "health.prometheus")
+    assert message in found
+
+
 @pytest.mark.parametrize("table", ["[pipeline.threshold]\nadapt = false", "[pipeline.drift]\ndetect = false"])
 def test_what_is_switched_off_may_be_so_and_its_effective_configuration_too(file: Path, table: str) -> None:
     config = config_of(file, f"{MINIMAL}{table}\n")

@@ -25,7 +25,7 @@ from edge_vae.topics import Topics
 
 TOPICS = Topics("edge-vae", "plant", "gateway")
 ASSETS = {asset: TOPICS.event(asset) for asset in ("pump", "fan")}
-STATUS = Status(state="online", agent="0.1.0", boot_id="b", pipelines=("pump", "fan"), time=None)
+STATUS = Status(state="online", agent="0.1.0", boot_id="b", pipelines=("pump", "fan"), time=None, counters=None)
 SOON = Backoff(random.Random(1), first_s=0.01, cap_s=0.02)
 stamper = Stamper("b")
 
@@ -62,7 +62,7 @@ def opened(folder: Path) -> Outbox:
 
 
 def delivery(outbox: Outbox, connect: Connect, backoff: Backoff = SOON, **options: Any) -> Delivery:
-    return Delivery(outbox, connect, topics=TOPICS, status=STATUS, backoff=backoff, **options)
+    return Delivery(outbox, connect, topics=TOPICS, status=lambda: STATUS, backoff=backoff, **options)
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def test_birth_comes_first_then_the_states_then_the_stored_messages(outbox: Outb
     birth, *states = broker.received[:3]
     assert json.loads(birth.payload) == {
         "schema": "edge-vae/status/1", "state": "online", "agent": "0.1.0", "boot_id": "b",
-        "pipelines": ["pump", "fan"], "time": "1970-01-01T00:00:00.000000Z",
+        "pipelines": ["pump", "fan"], "time": "1970-01-01T00:00:00.000000Z", "counters": None,
     }  # fmt: skip
     assert [message.payload for message in states] == [b"new", b"fan"]
     assert all(message.retain and message.qos == 1 for message in (birth, *states))
@@ -350,7 +350,9 @@ class DeafLink:
 
 @pytest.mark.parametrize("connect", [MemoryBroker(up=False).link, DeafLink], ids=["down", "deaf"])
 def test_the_thread_shows_progress_without_a_broker(outbox: Outbox, connect: Callable[..., Link]) -> None:
-    made = Delivery(outbox, connect, topics=TOPICS, status=STATUS, backoff=Backoff(random.Random(1), first_s=60.0))
+    made = Delivery(
+        outbox, connect, topics=TOPICS, status=lambda: STATUS, backoff=Backoff(random.Random(1), first_s=60.0)
+    )
     made.start()
     put(outbox)
     settle(made)

@@ -12,7 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_vae import schema
-from edge_vae.event import Channel, Event, Model, Reply, State, Status, Window, as_replayed, encode, notice
+from edge_vae.event import (
+    AgentCounters,
+    AssetCounters,
+    Channel,
+    Event,
+    Model,
+    Reply,
+    State,
+    Status,
+    Window,
+    as_replayed,
+    encode,
+    notice,
+)
 from edge_vae.stamp import Stamp, Stamper, UlidSource
 from edge_vae.topics import Topics
 
@@ -47,6 +60,18 @@ def state(**changes: Any) -> State:
     return State(**(facts | changes))
 
 
+COUNTERS = AgentCounters(
+    uptime_s=60.5, cpu_s=0.5, rss_bytes=60_000_000, open_files=20, disk_written_bytes=None, outbox_messages=1,
+    outbox_bytes=700, outbox_dropped=0, published=12, acknowledged=11, refused=0, connects=2, reconnects=1,
+    assets=(
+        AssetCounters(
+            asset="pump-3", state="alarm", samples=6000, windows=1493, dropped=0, malformed=1, removed=2, raised=1,
+            cleared=0, failures=1, last_sample_age_s=0.01, score=1.5, threshold=math.nan,
+        ),
+    ),
+)  # fmt: skip
+
+
 def status(**changes: Any) -> Status:
     facts: dict[str, Any] = {
         "state": "online",
@@ -54,6 +79,7 @@ def status(**changes: Any) -> Status:
         "boot_id": "b",
         "pipelines": ("pump-3",),
         "time": STAMP.time,
+        "counters": COUNTERS,
     }
     return Status(**(facts | changes))
 
@@ -72,7 +98,7 @@ MESSAGES = {
     "learning": ("state", state(state="learning", score=None, threshold=None, model=None)),
     "done": ("reply", Reply(id="1", asset="pump-3", command="rebaseline", ok=True, message="m", time=STAMP.time)),
     "birth": ("status", status()),
-    "will": ("status", status(state="offline", time=None, pipelines=())),
+    "will": ("status", status(state="offline", time=None, pipelines=(), counters=None)),
 }
 
 

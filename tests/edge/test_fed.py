@@ -171,3 +171,52 @@ def test_a_fault_of_the_program_is_logged_and_the_device_connected_again(caplog:
         assert "unforeseen source=counter" in caplog.text
     finally:
         source.close()
+
+
+class Driver:
+    """A device whose driver hangs when it is told to, in whatever it is asked for next."""
+
+    malformed = 0
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+
+    def check(self, channels: Sequence[str]) -> None:
+        """All channels are right."""
+
+    def readings(self, channels: Sequence[str]) -> Readings:
+        while True:
+            assert self.goes_on.wait(DEADLINE_S)
+            yield rows()
+            time.sleep(0.001)
+
+
+def test_device_that_hangs_is_told_from_one_that_has_nothing_to_say() -> None:
+    driver = Driver()
+    source = FedSource(driver, name="driver", max_rows=10)
+    before_ns = time.monotonic_ns()
+    assert (source.progress_ns or 0) >= before_ns  # nothing is asked of it
+    source.open(["n"])
+    assert source.wait_connected(DEADLINE_S)
+    for _ in range(3):
+        seen_ns = source.progress_ns or 0
+        wait_until(lambda seen_ns=seen_ns: (source.progress_ns or 0) > seen_ns, "progress")
+    driver.goes_on.clear()
+    seen_ns = time.monotonic_ns() + 10**8
+    wait_until(lambda: time.monotonic_ns() > seen_ns, "a while")
+    assert (source.progress_ns or 0) < seen_ns
+    hangs_ns = source.progress_ns
+    assert source.read(0.05) == []
+    assert source.progress_ns == hangs_ns
+    driver.goes_on.set()
+    wait_until(lambda: (source.progress_ns or 0) > seen_ns, "progress again")
+    source.close()
+
+
+@pytest.mark.parametrize("opened", [{"refuses": 10**6}], indirect=True)
+def test_device_that_is_tried_again_and_again_does_not_hang(opened: tuple[Counter, FedSource]) -> None:
+    device, source = opened
+    wait_until(lambda: device.connections > 3, "attempts")
+    before_ns = time.monotonic_ns()
+    wait_until(lambda: (source.progress_ns or 0) > before_ns, "progress")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -34,11 +35,25 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("tell", "message"),
-    [(notify.ready, b"READY=1"), (notify.watchdog, b"WATCHDOG=1"), (notify.stopping, b"STOPPING=1")],
+    [
+        (notify.ready, b"READY=1"),
+        (notify.watchdog, b"WATCHDOG=1"),
+        (notify.trigger, b"WATCHDOG=trigger"),
+        (notify.stopping, b"STOPPING=1"),
+    ],
 )
 def test_service_manager_is_told(manager: socket.socket, tell, message: bytes) -> None:
     assert tell()
     assert manager.recv(4096) == message
+
+
+def test_reloading_is_told_with_its_time_as_the_protocol_wants(manager: socket.socket) -> None:
+    before_us = time.monotonic_ns() // 1000
+    assert notify.reloading()
+    first, _, second = manager.recv(4096).decode().partition("\n")
+    name, _, at_us = second.partition("=")
+    assert (first, name) == ("RELOADING=1", "MONOTONIC_USEC")
+    assert before_us <= int(at_us) <= time.monotonic_ns() // 1000
 
 
 def test_status_stays_one_field_whatever_the_text_holds(manager: socket.socket) -> None:
@@ -74,12 +89,12 @@ def test_service_manager_that_does_not_read_holds_nobody_up_for_long(
         assert not notify.watchdog()
 
 
-def test_watchdog_wants_a_sign_at_half_of_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchdog_says_how_long_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-    assert notify.watchdog_interval_s() == 15.0
+    assert notify.watchdog_timeout_s() == 30.0
     monkeypatch.delenv("WATCHDOG_PID")
-    assert notify.watchdog_interval_s() == 15.0
+    assert notify.watchdog_timeout_s() == 30.0
 
 
 @pytest.mark.parametrize("timeout_us", [None, "", "0", "-5", "soon", "²"])
@@ -89,10 +104,10 @@ def test_watchdog_is_off_without_a_usable_timeout(monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     else:
         monkeypatch.setenv("WATCHDOG_USEC", timeout_us)
-    assert notify.watchdog_interval_s() is None
+    assert notify.watchdog_timeout_s() is None
 
 
 def test_watchdog_meant_for_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
-    assert notify.watchdog_interval_s() is None
+    assert notify.watchdog_timeout_s() is None

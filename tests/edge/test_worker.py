@@ -41,7 +41,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         bundle = write_plain_bundle(tmp_path / "plain.evb", baseline=baseline)
         tables = pipeline("pump", bundle, replay(tmp_path / "unused.csv"))
         monkeypatch.setattr(module, "open_sources", lambda *configs, **settings: source)
-        return Agent(read_config(write_config(tmp_path, free_port(), f"{tables}\n{more}")))
+        config = write_config(tmp_path, free_port(), f"{tables}\n{more}")
+        return Agent(read_config(config), config)
 
     return made
 
@@ -117,10 +118,11 @@ def test_files_for_tls_that_cannot_be_used_cost_the_commands_and_not_the_agent(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = make(Silent([samples(*[QUIET] * (BASELINE + 4))]))
+    config = tmp_path / "agent.toml"
     (tmp_path / "ca.pem").write_text("no certificate")
     mqtt = MqttConfig(port=free_port(), tls=TlsConfig(ca_file=tmp_path / "ca.pem"))
     made._outbox.close()
-    with running(Agent(msgspec.structs.replace(read_config(tmp_path / "agent.toml"), mqtt=mqtt))) as worker:
+    with running(Agent(msgspec.structs.replace(read_config(config), mqtt=mqtt), config)) as worker:
         wait_until(lambda: worker._core.windows == 1, "a window")
     assert "commands not heard, files for TLS cannot be used" in caplog.text
 

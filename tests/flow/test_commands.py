@@ -341,8 +341,10 @@ def test_inspect_tells_what_the_bundle_is(bundle_path: Path, edge_vae: Run) -> N
         assert word in told
 
 
-def test_doctor_examines_the_bundle_and_state_directory_of_a_configuration(config: Path, edge_vae: Run) -> None:
-    told = edge_vae("doctor", "--config", config).stdout
+def test_doctor_examines_what_a_configuration_names(config: Path, edge_vae: Run) -> None:
+    told = edge_vae("doctor", "--config", config, status=FAILED).stdout
+    (failed,) = [line for line in told.splitlines() if line.startswith("FAILED")]
+    assert failed.split()[1] == "broker"  # which is away
     assert str(read_config(config).node.state_dir) in told
     assert str(read_config(config).pipelines[0].bundle) in told
 

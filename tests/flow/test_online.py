@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_process import pipeline, replay, write_config
-from broker import Mosquitto
+from agent_process import AgentProcess, pipeline, replay, write_config
+from broker import ADDRESS, Mosquitto, free_port
 from edge_vae import online
 from edge_vae.bundle import Modes
 from edge_vae.config import read_config
-from edge_vae.errors import BundleError, SourceError
+from edge_vae.doctor import Check, examine_configured
+from edge_vae.errors import BundleError, SetupError, SourceError
 from edge_vae.online import try_online
 from iio_tree import IioTree
 from plain_bundle import plain_threshold, write_plain_bundle
@@ -87,3 +89,54 @@ def test_iio_buffer_is_tried(broker: Mosquitto, tmp_path: Path) -> None:
 def test_nothing_is_written_to_the_state_directory(broker: Mosquitto, tmp_path: Path) -> None:
     tried(broker, tmp_path, more="[pipeline.threshold]\nadapt = true\n")
     assert not (tmp_path / "state").exists()
+
+
+def test_port_that_another_program_has_is_found(broker: Mosquitto, tmp_path: Path) -> None:
+    with socket.create_server((ADDRESS, 0)) as other:
+        health = f'[health]\nprometheus = "{ADDRESS}:{other.getsockname()[1]}"\n'
+        with pytest.raises(
+            SetupError, match="expected an address of this machine, and a port that no other program has"
+        ):
+            tried(broker, tmp_path, more=health)
+    assert tried(broker, tmp_path, more=health)[1].endswith(" free")
+
+
+# doctor
+
+
+def names(checks: list[Check]) -> list[str]:
+    """What was examined beyond the machine itself."""
+    found = [check.name for check in checks]
+    return found[found.index("agent") :]
+
+
+def test_doctor_tries_all_that_a_configuration_names_and_goes_on_after_a_failure(tmp_path: Path) -> None:
+    health = f'[health]\nprometheus = "{ADDRESS}:{free_port()}"\n'
+    bundle, recording = write_plain_bundle(tmp_path / "plain.evb"), tmp_path / "pump.csv"
+    recording.write_text("time,pressure\n1,1\n")
+    (tmp_path / "torn.evb").write_bytes(bundle.read_bytes()[:-9])
+    tables = [pipeline("pump", bundle, replay(recording)), pipeline("fan", tmp_path / "torn.evb", replay(recording))]
+    checks = examine_configured(read_config(write_config(tmp_path, free_port(), *tables, health)))
+    assert names(checks) == ["agent", "broker", "health port", "pump bundle", "pump source", "fan bundle"]
+    found = {check.name: check for check in checks}
+    assert (found["agent"].found, found["health port"].ok, found["pump bundle"].ok) == ("does not run", True, True)
+    for name, what, advice in (
+        ("broker", "expected a connection, received", "Start the broker"),
+        ("pump source", "has no column level", ""),
+        ("fan bundle", "torn.evb", ""),
+    ):
+        assert found[name].ok is False
+        assert what in found[name].found
+        assert advice in found[name].advice != ""
+
+
+def test_doctor_leaves_port_and_sources_to_the_agent_that_runs(broker: Mosquitto, tmp_path: Path) -> None:
+    health = f'[health]\nprometheus = "{ADDRESS}:{free_port()}"\n'
+    pump = pipeline("pump", write_plain_bundle(tmp_path / "plain.evb"), {"type": "mqtt", "topic": "rig/pump"})
+    config = write_config(tmp_path, broker.port, pump, health)
+    with AgentProcess(config) as agent:
+        agent.wait_for_log("health port open")
+        checks = examine_configured(read_config(config))
+    assert names(checks) == ["agent", "broker", "pump bundle"]
+    assert all(check.ok for check in checks if check.name in names(checks))
+    assert "runs" in next(check.found for check in checks if check.name == "agent")

@@ -48,7 +48,7 @@ class Delivery:
         outbox: Emptied in order; a message leaves it when the broker has acknowledged it.
         connect: Makes a link to the broker.
         topics: Where status and states go.
-        status: What to say about the agent; state and time are filled in.
+        status: Makes what to say about the agent at that moment; state and time are filled in.
         backoff: Waits after a lost connection and after a refused message.
         window: Limit on unacknowledged messages.
         wall: Seconds since 1970-01-01 UTC.
@@ -60,7 +60,7 @@ class Delivery:
         connect: Connect,
         *,
         topics: Topics,
-        status: Status,
+        status: Callable[[], Status],
         backoff: Backoff,
         window: int = WINDOW,
         wall: Callable[[], float] = time.time,
@@ -89,6 +89,16 @@ class Delivery:
         """Publish the present state of an asset, now or on the next connection; only the latest one is kept."""
         self._retained.put(self._topics.state(asset), payload)
         self._bell.set()
+
+    def drop_state(self, asset: str) -> None:
+        """Publish no state of this asset any more; what the broker has stays there."""
+        self._retained.drop(self._topics.state(asset))
+
+    def refresh_status(self) -> None:
+        """Publish anew what is to be said about the agent, if there is a connection; the next one begins with it."""
+        if self.connected:
+            self._retained.put(self._topics.status, self._announcement("online"))
+            self._bell.set()
 
     @property
     def connected(self) -> bool:
@@ -136,7 +146,8 @@ class Delivery:
 
     def _new_session(self) -> Session:
         self._retained.put(self._topics.status, self._announcement("online"))
-        will = Will(self._topics.status, encode(msgspec.structs.replace(self._status, state="offline", time=None)))
+        last = msgspec.structs.replace(self._status(), state="offline", time=None, counters=None)
+        will = Will(self._topics.status, encode(last))
         link = self._connect(will=will, wake=self._bell.set)
         return Session(
             link,
@@ -148,7 +159,7 @@ class Delivery:
         )
 
     def _announcement(self, state: str) -> bytes:
-        return encode(msgspec.structs.replace(self._status, state=state, time=format_time(self._wall())))
+        return encode(msgspec.structs.replace(self._status(), state=state, time=format_time(self._wall())))
 
     def _part(self, session: Session, now_s: float) -> None:
         """Give up a connection that is over, and plan the next one."""

@@ -50,10 +50,17 @@ class Retained:
             self._latest[topic] = payload
             self._waiting[topic] = None
 
-    def again(self, topic: str) -> None:
-        """Publish the topic's latest message once more."""
+    def drop(self, topic: str) -> None:
+        """Forget a topic: nothing is published on it any more."""
         with self._lock:
-            self._waiting[topic] = None
+            self._latest.pop(topic, None)
+            self._waiting.pop(topic, None)
+
+    def again(self, topic: str) -> None:
+        """Publish the topic's latest message once more, if it was not dropped."""
+        with self._lock:
+            if topic in self._latest:
+                self._waiting[topic] = None
 
     def all_again(self) -> None:
         """Publish every topic's latest message once more, in the order in which the topics were first put."""
@@ -65,11 +72,11 @@ class Retained:
         with self._lock:
             return [topic for topic in self._waiting if topic not in skip_topics]
 
-    def take(self, topic: str) -> bytes:
-        """The latest message of a topic, which waits no longer."""
+    def take(self, topic: str) -> bytes | None:
+        """The latest message of a topic, which waits no longer; None when it was dropped."""
         with self._lock:
             self._waiting.pop(topic, None)
-            return self._latest[topic]
+            return self._latest.get(topic)
 
 
 class Refusals:
@@ -222,8 +229,9 @@ class Session:
         for topic in self._retained.waiting(self._refusals.topics):
             if len(self._in_flight) >= self._window:
                 return
-            self._own_key -= 1
-            self._publish(self._own_key, topic, self._retained.take(topic), retain=True)
+            if (payload := self._retained.take(topic)) is not None:
+                self._own_key -= 1
+                self._publish(self._own_key, topic, payload, retain=True)
 
     def _send_stored(self) -> None:
         room = self._window - len(self._in_flight)

@@ -53,6 +53,14 @@ class Source(Protocol):
         """Whether there will never be another sample; a recording ends, a sensor does not."""
         ...
 
+    @property
+    def progress_ns(self) -> int | None:
+        """Monotonic time when a thread of its own last came back from the device; None where there is no such thread.
+
+        Now, while that thread waits to try again: one that waits does not hang.
+        """
+        ...
+
     def open(self, channels: Sequence[str]) -> None:
         """Begin, or begin again.
 

@@ -72,6 +72,7 @@ class FedSource:
         self._stopping, self._connected = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._starts = True
+        self._asked_ns: int | None = None
         self.samples = 0
         self.failure = ""
         """Why the device is not connected; empty where it is, or was not tried yet."""
@@ -85,6 +86,11 @@ class FedSource:
     def dropped(self) -> int:
         """How many rows waited for too long, or never came into being."""
         return self._buffer.dropped + self._lost()
+
+    @property
+    def progress_ns(self) -> int | None:
+        """Monotonic time when the device was last asked for something; now, if nothing is asked of it."""
+        return self._asked_ns or time.monotonic_ns()
 
     def open(self, channels: Sequence[str]) -> None:
         """Begin to connect.
@@ -128,6 +134,7 @@ class FedSource:
         backoff = Backoff(Random(), first_s=FIRST_RETRY_S, cap_s=LAST_RETRY_S)  # noqa: S311 (jitter, no secret)
         failures = 0
         while not stopping.is_set():
+            self._asked_ns = time.monotonic_ns()
             try:
                 self._converse(channels, stopping, connected)
             except (EdgeVaeError, OSError) as error:
@@ -136,6 +143,7 @@ class FedSource:
             except Exception as error:
                 log.exception("unforeseen source=%s", self._name)
                 self._failed(error, again=failures > 0)
+            self._asked_ns = None
             connected.clear()
             stopping.wait(backoff.delay_s(failures))
             failures += 1
@@ -150,8 +158,9 @@ class FedSource:
                     connected.set()
                 if stopping.is_set():
                     return
+                self._asked_ns = time.monotonic_ns()
                 if rows is not None:
-                    self._buffer.put(rows, time.monotonic_ns())
+                    self._buffer.put(rows, self._asked_ns)
 
     def _failed(self, error: Exception, *, again: bool) -> None:
         self.failure = str(error)

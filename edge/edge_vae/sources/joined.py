@@ -85,6 +85,11 @@ class JoinedSource:
         return sum(member.source.malformed for member in self._members)
 
     @property
+    def progress_ns(self) -> int | None:
+        """Monotonic time since when a member is asked for something, of the one that takes longest; now, if none is."""
+        return min(member.progress_ns for member in self._members)
+
+    @property
     def exhausted(self) -> bool:
         """Whether every member has ended, and all of its rows were given out."""
         return self._exhausted

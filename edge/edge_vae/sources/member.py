@@ -43,12 +43,19 @@ class Member:
         self._thread: threading.Thread | None = None
         self._over = False
         self._failure: Exception | None = None
+        self._asked_ns: int | None = None
         self.arrived_ns = 0
 
     @property
     def ended(self) -> bool:
         """Whether everything was read and taken."""
         return self._over and self._waiting.empty()
+
+    @property
+    def progress_ns(self) -> int:
+        """Monotonic time since when the source, or what it reads in turn, is asked for something; now, if it is not."""
+        now_ns = time.monotonic_ns()
+        return min(self._asked_ns or now_ns, self.source.progress_ns or now_ns)
 
     def next(self) -> Block | None:
         """The next block, if there is one.
@@ -108,9 +115,12 @@ class Member:
     def _read_until_broken(self, stopping: threading.Event, *, again: bool) -> Exception | None:
         try:
             if again:
+                self._asked_ns = time.monotonic_ns()
                 self.source.open(self.channels)
             while not stopping.is_set() and not self._over:
-                self._hand_on(self.source.read(READ_S), stopping)
+                self._asked_ns = time.monotonic_ns()
+                blocks, self._asked_ns = self.source.read(READ_S), None
+                self._hand_on(blocks, stopping)
                 self._over = self.source.exhausted
                 self._wake()
         except EdgeVaeError as error:
@@ -118,6 +128,8 @@ class Member:
         except Exception as error:
             log.exception("unforeseen channels=%s", ",".join(self.channels))
             return error
+        finally:
+            self._asked_ns = None
         return None
 
     def _hand_on(self, blocks: Sequence[Block], stopping: threading.Event) -> None:

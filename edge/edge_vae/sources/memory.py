@@ -23,6 +23,7 @@ class MemorySource:
 
     malformed = 0
     dropped = 0
+    progress_ns: int | None = None
 
     def __init__(self, blocks: Iterable[Block], *, endless: bool = False) -> None:
         self._blocks, self._endless = tuple(blocks), endless

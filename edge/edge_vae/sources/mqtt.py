@@ -36,6 +36,7 @@ class MqttSource:
     """
 
     exhausted = False
+    progress_ns: int | None = None
 
     def __init__(
         self,

@@ -25,7 +25,8 @@ __all__ = ["CsvRecording", "NpzRecording", "Piece", "Recording", "open_recording
 SUFFIXES = (".csv", ".npz", ".parquet")
 """What the training side reads as well."""
 
-PIECE_BYTES = 2**16
+PIECE_BYTES = 2**14
+"""Four times as much would be read 5 % faster, and takes a third of a MiB more while it is decoded."""
 PIECE_ROWS = 1024
 
 

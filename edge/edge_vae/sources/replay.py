@@ -29,6 +29,7 @@ class ReplaySource:
     """
 
     dropped = 0
+    progress_ns: int | None = None
 
     def __init__(
         self, path: Path, *, speed: float = 1.0, rate_hz: float | None = None, time: str | None = None

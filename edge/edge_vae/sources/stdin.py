@@ -29,6 +29,7 @@ class StdinSource:
     """
 
     dropped = 0
+    progress_ns: int | None = None
 
     def __init__(self, *, format: Literal["jsonl", "csv"] = "jsonl", time: str | None = None, fd: int = 0) -> None:  # noqa: A002 (the word of the configuration)
         self._format, self._time, self._fd = format, time, fd

@@ -1,0 +1,76 @@
+"""A pipeline as the configuration describes it, with its bundle tried and loaded, before its first sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from edge_vae.alarm import AlarmRules
+from edge_vae.bundle import Bundle
+from edge_vae.config import AlarmConfig, PipelineConfig
+from edge_vae.detector import Explainer, load
+from edge_vae.errors import BundleError
+from edge_vae.event import Model
+from edge_vae.pipeline import Learned, Pipeline
+from edge_vae.probe import expect_sound
+
+__all__ = ["Assembly", "assemble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """All that a pipeline is made of, but what it has learned.
+
+    Attributes:
+        config: Its tables.
+        model: Its bundle, as events name it.
+        detector: The loaded bundle.
+    """
+
+    config: PipelineConfig
+    model: Model
+    detector: Explainer
+
+    def pipeline(self, learned: Learned | None = None) -> Pipeline:
+        """A fresh pipeline, with what was learned before.
+
+        Raises:
+            BundleError: The bundle has no threshold that can adapt, and is to.
+        """
+        config = self.config
+        try:
+            return Pipeline(
+                self.detector,
+                rules=_rules(self.detector.manifest.alarm, config.alarm),
+                baseline=config.baseline.samples,
+                drift_hours=config.drift.hours if config.drift.detect else None,
+                adapt_limit=config.threshold.limit if config.threshold.adapt else None,
+                learned=learned,
+            )
+        except ValueError as error:
+            what = f"{config.bundle}: a threshold that cannot adapt: {error}"
+            action = "Leave adapt = true under [pipeline.threshold] out, or convert with fewer false alarms a day."
+            raise BundleError(what, action=action) from error
+
+
+def assemble(config: PipelineConfig) -> Assembly:
+    """The parts of the pipeline that a configuration describes; a pipeline can be made of them for sure.
+
+    Raises:
+        InferenceError: There is nothing here that runs models.
+        BundleError: The bundle is none, does not score here as it should, or has no threshold that can adapt and is to.
+    """
+    bundle = Bundle.read(config.bundle)
+    manifest = bundle.manifest
+    expect_sound(bundle, config.bundle)
+    model = Model(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
+    made = Assembly(config, model, load(bundle, path=str(config.bundle)))
+    made.pipeline()
+    return made
+
+
+def _rules(defaults: AlarmRules, wished: AlarmConfig) -> AlarmRules:
+    """The bundle's rules with what the configuration changes."""
+    named = {name: getattr(wished, name) for name in ("on_delay", "off_delay", "deadband")}
+    return msgspec.structs.replace(defaults, **{name: value for name, value in named.items() if value is not None})

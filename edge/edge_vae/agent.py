@@ -21,11 +21,13 @@ import msgspec
 
 from edge_vae import __version__, clock, notify
 from edge_vae.alarm import AlarmRules
+from edge_vae.alarm_config import AlarmConfig
+from edge_vae.annunciator import Annunciation
 from edge_vae.backoff import Backoff
 from edge_vae.bundle import Bundle
 from edge_vae.command import Desk
 from edge_vae.command_link import CommandLink
-from edge_vae.config import AgentConfig, AlarmConfig, PipelineConfig, missing_files
+from edge_vae.config import AgentConfig, PipelineConfig, missing_files
 from edge_vae.connection import connection
 from edge_vae.detector import load
 from edge_vae.errors import BundleError, ConfigError
@@ -71,7 +73,7 @@ class Agent:
         self._stamper = Stamper(clock.boot_id())
         topics = Topics(mqtt.base_topic, node.site, node.name)
         settings = connection(mqtt, client_id=f"edge-vae-{node.site}-{node.name}")
-        loaded = [(pipeline, *_loaded(pipeline, node.state_dir)) for pipeline in config.pipelines]
+        loaded = [(pipeline, *_loaded(pipeline, node.state_dir, self._stamper)) for pipeline in config.pipelines]
         self._outbox = Outbox(
             node.state_dir,
             assets={pipeline.asset: topics.event(pipeline.asset) for pipeline in config.pipelines},
@@ -100,8 +102,7 @@ class Agent:
             )
             for pipeline, model, core, learned_file in loaded
         ]  # fmt: skip
-        wanted = not once and any("command" in pipeline.baseline.on for pipeline in config.pipelines)
-        self._commands = self._command_link(topics, settings) if wanted else None
+        self._commands = None if once else self._command_link(topics, settings)
 
     def run(self) -> int:
         """Watch until told to stop; the exit status."""
@@ -171,8 +172,14 @@ class Agent:
         return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, stamp=self._stamper()))
 
 
-def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None = None) -> Pipeline:
-    """The pipeline that a configuration describes, with its bundle and what was learned before.
+def assemble(
+    config: PipelineConfig,
+    bundle: Bundle,
+    *,
+    learned: Learned | None = None,
+    new_id: Callable[[], str] | None = None,
+) -> Pipeline:
+    """The pipeline that a configuration describes, with its bundle, what was learned before, and ids for its alarms.
 
     Raises:
         InferenceError: There is nothing here that runs models.
@@ -184,6 +191,9 @@ def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None 
         return Pipeline(
             detector,
             rules=_rules(bundle.manifest.alarm, config.alarm),
+            annunciation=_annunciation(config.alarm),
+            new_id=new_id,
+            epoch_s=time.time() - time.monotonic(),
             baseline=config.baseline.samples,
             drift_hours=config.drift.hours if config.drift.detect else None,
             adapt_limit=config.threshold.limit if config.threshold.adapt else None,
@@ -195,18 +205,27 @@ def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None 
         raise BundleError(what, action=action) from error
 
 
-def _loaded(config: PipelineConfig, state_dir: Path) -> tuple[Model, Pipeline, LearnedFile]:
+def _loaded(config: PipelineConfig, state_dir: Path, stamper: Stamper) -> tuple[Model, Pipeline, LearnedFile]:
     bundle = Bundle.read(config.bundle)
     manifest = bundle.manifest
     model = Model(name=manifest.name, version=manifest.version, sha256=bundle.sha256)
     learned_file = LearnedFile(state_dir, asset=config.asset, bundle=model.sha256, channels=len(manifest.channels))
-    return model, assemble(config, bundle, learned=learned_file.load()), learned_file
+    return model, assemble(config, bundle, learned=learned_file.load(), new_id=stamper.new_id), learned_file
 
 
 def _rules(defaults: AlarmRules, wished: AlarmConfig) -> AlarmRules:
     """The bundle's rules with what the configuration changes."""
-    named = {name: getattr(wished, name) for name in ("on_delay", "off_delay", "deadband")}
-    return msgspec.structs.replace(defaults, **{name: value for name, value in named.items() if value is not None})
+    return msgspec.structs.replace(defaults, **_said(wished, AlarmRules))
+
+
+def _annunciation(wished: AlarmConfig) -> Annunciation:
+    return Annunciation(**_said(wished, Annunciation))
+
+
+def _said(config: AlarmConfig, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """What the configuration says of the fields of a kind of rules."""
+    named = {name: getattr(config, name) for name in kind.__struct_fields__}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def run(config: AgentConfig, file: Path, *, once: bool = False, signals: Callable[..., Any] = signal.signal) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, field
 
 from edge_vae import toml_file, toml_text
+from edge_vae.alarm_config import AlarmConfig
 from edge_vae.broker_config import MqttConfig, Name, no_level
 from edge_vae.drift import DEFAULT_HOURS
 from edge_vae.errors import Problem
@@ -22,7 +23,6 @@ from edge_vae.toml_table import Mistake, Table
 
 __all__ = [
     "AgentConfig",
-    "AlarmConfig",
     "BaselineConfig",
     "DriftConfig",
     "NodeConfig",
@@ -41,13 +41,8 @@ DEFAULT_LIMIT = 0.5
 """Half of the bundle's threshold: beyond that the machine is another one, and wants another bundle."""
 MAX_DRIFT_HOURS = 8760.0
 """A year: whatever takes longer comes with the seasons."""
-MAX_DELAY_WINDOWS = 1000
-EXPECTED_DELAY = f"[k, n] with 1 <= k <= n <= {MAX_DELAY_WINDOWS}, for k of the last n windows"
 MIN_BASELINE_SAMPLES = 2
 """A spread needs two samples; how many are enough is for the bundle to say."""
-
-Windows = Annotated[int, Meta(ge=1, le=MAX_DELAY_WINDOWS)]
-Delay = Annotated[tuple[Windows, Windows], Meta(extra={"expected": EXPECTED_DELAY})]
 
 
 def default_state_dir() -> Path:
@@ -80,7 +75,7 @@ class BaselineConfig(Table, frozen=True, kw_only=True):
     """Learning what this machine is like today, before the first score; what is not set is as the bundle says.
 
     `on` says when: at the start of each session, which a bundle with a baseline cannot do without, and on the command
-    `rebaseline`. Without "command" such a command is refused, and where no pipeline takes one none is subscribed to.
+    `rebaseline`. Without "command" such a command is refused.
     """
 
     samples: Annotated[int, Meta(ge=MIN_BASELINE_SAMPLES)] | None = None
@@ -121,21 +116,6 @@ class DriftConfig(Table, frozen=True, kw_only=True):
         """Hours of what is not looked for were meant otherwise."""
         if not self.detect and self.hours != DEFAULT_HOURS:
             yield ("hours",), "expected detect = true beside hours, received detect = false"
-
-
-class AlarmConfig(Table, frozen=True, kw_only=True):
-    """When scores become an alarm; what is not set is as the bundle says."""
-
-    on_delay: Delay | None = None
-    off_delay: Delay | None = None
-    deadband: Annotated[float, Meta(ge=0, lt=1)] | None = None
-    severity: Literal["info", "warning", "critical"] | None = None
-
-    def mistakes(self) -> Iterator[Mistake]:
-        """No more windows can be beyond the threshold than are looked at."""
-        for name, delay in (("on_delay", self.on_delay), ("off_delay", self.off_delay)):
-            if delay is not None and delay[0] > delay[1]:
-                yield (name,), f"expected {EXPECTED_DELAY}, received {list(delay)}"
 
 
 class PipelineConfig(Table, frozen=True, kw_only=True):

@@ -20,8 +20,9 @@ from broker import DEADLINE_S, free_port, wait_until
 from edge_vae import agent as module
 from edge_vae.agent import Agent
 from edge_vae.alarm import AlarmRules
+from edge_vae.alarm_config import AlarmConfig
 from edge_vae.bundle import Bundle
-from edge_vae.config import AlarmConfig, read_config
+from edge_vae.config import read_config
 from edge_vae.errors import MissingExtraError, OutboxError, SourceError
 from edge_vae.sample import Block
 from edge_vae.sources.memory import MemorySource

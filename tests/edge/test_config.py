@@ -9,10 +9,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from edge_vae.alarm_config import AlarmConfig
 from edge_vae.broker_config import MqttConfig, TlsConfig, read_password
 from edge_vae.config import (
     AgentConfig,
-    AlarmConfig,
     BaselineConfig,
     DriftConfig,
     ThresholdConfig,
@@ -63,6 +63,12 @@ on_delay = [2, 3]
 off_delay = [3, 3]
 deadband = 0.1
 severity = "warning"
+critical_ratio = 3.0
+min_severity = "warning"
+realarm_s = 3600
+update_s = 30
+flood_raises = 10
+flood_s = 300
 
 [[pipeline]]
 asset = "pump-4"
@@ -139,7 +145,10 @@ def test_everything_that_a_file_says_is_in_the_configuration(file: Path) -> None
     assert (first.asset, first.bundle) == ("pump-3", folder / "pump.evb")
     assert first.source == ReplayConfig(path=folder / "pump.csv", speed=0.0)
     assert first.baseline == BaselineConfig(samples=400, on=("start",))
-    assert first.alarm == AlarmConfig(on_delay=(2, 3), off_delay=(3, 3), deadband=0.1, severity="warning")
+    assert first.alarm == AlarmConfig(
+        on_delay=(2, 3), off_delay=(3, 3), deadband=0.1, severity="warning", critical_ratio=3.0,
+        min_severity="warning", realarm_s=3600.0, update_s=30.0, flood_raises=10, flood_s=300.0,
+    )  # fmt: skip
     assert second.bundle == Path("/bundles/pump.evb")
     assert second.source == MqttSourceConfig(topic="sensors/+/pump-4/#")
     assert third.source == StdinConfig(format="csv")
@@ -201,8 +210,8 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ('cert_file = "cert.pem"', "", 14, "mqtt.tls.cert_file", "expected a cert_file beside key_file"),
         ("max_bytes = 1048576", "max_bytes = 1000", 20, "outbox.max_bytes", "of at least 65536"),
         ('"drop_newest"', '"thin"', 21, "outbox.on_full", 'one of "drop_newest", "drop_oldest"'),
-        ('asset = "pump-4"', 'asset = "pump-3"', 40, "pipeline[1].asset", "received that of pipeline[0]"),
-        ('asset = "pump-4"', 'asset = "pump#4"', 40, "pipeline[1].asset", "without / + # $ and blanks"),
+        ('asset = "pump-4"', 'asset = "pump-3"', 46, "pipeline[1].asset", "received that of pipeline[0]"),
+        ('asset = "pump-4"', 'asset = "pump#4"', 46, "pipeline[1].asset", "without / + # $ and blanks"),
         ('bundle = "pump.evb"', "", 23, "pipeline[0].bundle", "a path"),
         ("speed = 0", "speed = -1", 29, "pipeline[0].source.speed", "of at least 0"),
         ("speed = 0", "rate_hz = 0", 29, "pipeline[0].source.rate_hz", "above 0"),
@@ -219,28 +228,36 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ("off_delay = [3, 3]", "off_delay = 3", 35, "pipeline[0].alarm.off_delay", "[k, n]"),
         ("deadband = 0.1", "deadband = 1.0", 36, "pipeline[0].alarm.deadband", "of at least 0 and below 1"),
         ('severity = "warning"', 'severity = "high"', 37, "pipeline[0].alarm.severity", '"info", "warning"'),
-        ('"sensors/+/pump-4/#"', '"sensors/#/pump"', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('"sensors/+/pump-4/#"', '"sensors/pump+"', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('"sensors/+/pump-4/#"', '""', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('format = "csv"', 'format = "xml"', 51, "pipeline[2].source.format", '"csv", "jsonl"'),
-        ("adapt = true", "adapt = 1", 53, "pipeline[2].threshold.adapt", "true or false"),
-        ("limit = 0.3", "limit = 0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
-        ("limit = 0.3", "limit = 1.0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
-        ("adapt = true", "adapt = false", 54, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
-        ("adapt = true", "", 54, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
-        ("limit = 0.3", "limit = nan", 54, "pipeline[2].threshold.limit", "above 0 and below 1, received nan"),
-        ("limit = 0.3", 'limit = "half"', 54, "pipeline[2].threshold.limit", 'received "half"'),
-        ("limit = 0.3", "limits = 0.3", 54, "pipeline[2].threshold.limits", "did you mean 'limit'?"),
-        ("detect = true", 'detect = "on"', 56, "pipeline[2].drift.detect", "true or false"),
-        ("detect = true", "detect = false", 57, "pipeline[2].drift.hours", "detect = true beside hours"),
-        ("hours = 8", "hours = 0", 57, "pipeline[2].drift.hours", "above 0"),
-        ("hours = 8", "hours = 8761", 57, "pipeline[2].drift.hours", "of at most 8760"),
-        ("hours = 8", "hours = inf", 57, "pipeline[2].drift.hours", "received inf"),
-        ("hours = 8", "hour = 8", 57, "pipeline[2].drift.hour", "did you mean 'hours'?"),
+        ('severity = "warning"', 'severity = "critical"', 38, "pipeline[0].alarm.critical_ratio", '"critical"'),
+        ("critical_ratio = 3.0", "critical_ratio = 1.0", 38, "pipeline[0].alarm.critical_ratio", "above 1"),
+        ("critical_ratio = 3.0", "warning_ratio = 3.0", 38, "pipeline[0].alarm.warning_ratio", 'severity = "info"'),
+        ('min_severity = "warning"', 'min_severity = "none"', 39, "pipeline[0].alarm.min_severity", '"info", "war'),
+        ("realarm_s = 3600", "realarm_s = 0", 40, "pipeline[0].alarm.realarm_s", "from 1 to"),
+        ("update_s = 30", "update_s = 0", 41, "pipeline[0].alarm.update_s", "from 1 to"),
+        ("flood_raises = 10", "flood_raises = 1.5", 42, "pipeline[0].alarm.flood_raises", "received 1.5"),
+        ("flood_raises = 10", "", 43, "pipeline[0].alarm.flood_s", "expected flood_raises beside flood_s"),
+        ('"sensors/+/pump-4/#"', '"sensors/#/pump"', 50, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '"sensors/pump+"', 50, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '""', 50, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('format = "csv"', 'format = "xml"', 57, "pipeline[2].source.format", '"csv", "jsonl"'),
+        ("adapt = true", "adapt = 1", 59, "pipeline[2].threshold.adapt", "true or false"),
+        ("limit = 0.3", "limit = 0", 60, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("limit = 0.3", "limit = 1.0", 60, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("adapt = true", "adapt = false", 60, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("adapt = true", "", 60, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("limit = 0.3", "limit = nan", 60, "pipeline[2].threshold.limit", "above 0 and below 1, received nan"),
+        ("limit = 0.3", 'limit = "half"', 60, "pipeline[2].threshold.limit", 'received "half"'),
+        ("limit = 0.3", "limits = 0.3", 60, "pipeline[2].threshold.limits", "did you mean 'limit'?"),
+        ("detect = true", 'detect = "on"', 62, "pipeline[2].drift.detect", "true or false"),
+        ("detect = true", "detect = false", 63, "pipeline[2].drift.hours", "detect = true beside hours"),
+        ("hours = 8", "hours = 0", 63, "pipeline[2].drift.hours", "above 0"),
+        ("hours = 8", "hours = 8761", 63, "pipeline[2].drift.hours", "of at most 8760"),
+        ("hours = 8", "hours = inf", 63, "pipeline[2].drift.hours", "received inf"),
+        ("hours = 8", "hour = 8", 63, "pipeline[2].drift.hour", "did you mean 'hours'?"),
         (
             'type = "mqtt"\ntopic = "sensors/+/pump-4/#"',
             'type = "stdin"',
-            49,
+            55,
             "pipeline[2].source.type",
             "expected one reader of standard input, received another beside pipeline[1]",
         ),
@@ -254,6 +271,20 @@ def test_an_impossible_value_is_told_at_its_line(
 
     assert (found_line, found_key) == (line, key)
     assert message in found_message
+
+
+@pytest.mark.parametrize(
+    ("alarm", "key"),
+    [
+        ('severity = "info"\nwarning_ratio = 3\ncritical_ratio = 2', "critical_ratio"),
+        ('severity = "info"\nwarning_ratio = 3\nmin_severity = "critical"', "min_severity"),
+        ('min_severity = "critical"', "min_severity"),
+    ],
+)
+def test_severities_that_no_alarm_can_have_are_told(file: Path, alarm: str, key: str) -> None:
+    _, found, _ = problem_of(file, f"{MINIMAL}[pipeline.alarm]\n{alarm}\n")
+
+    assert found == f"pipeline[0].alarm.{key}"
 
 
 @pytest.mark.parametrize("table", ["[pipeline.threshold]\nadapt = false", "[pipeline.drift]\ndetect = false"])
@@ -296,7 +327,7 @@ def test_files_that_are_named_and_not_there_are_told_apart_from_the_rest(file: P
     found = missing_files(config, file)
     assert [(problem.line, problem.key) for problem in found] == [
         (28, "pipeline[0].source.path"),
-        (41, "pipeline[1].bundle"),
+        (47, "pipeline[1].bundle"),
     ]
     assert str(file.parent / "pump.csv") in found[0].message
 

@@ -21,7 +21,7 @@ import msgspec
 
 from edge_vae import __version__, clock, notify
 from edge_vae.alarm import AlarmRules
-from edge_vae.alarm_config import AlarmConfig
+from edge_vae.alarm_config import AlarmConfig, limits_of
 from edge_vae.annunciator import Annunciation
 from edge_vae.backoff import Backoff
 from edge_vae.bundle import Bundle
@@ -192,6 +192,7 @@ def assemble(
             detector,
             rules=_rules(bundle.manifest.alarm, config.alarm),
             annunciation=_annunciation(config.alarm),
+            limits=[limit for table in config.limits for limit in limits_of(table)],
             new_id=new_id,
             epoch_s=time.time() - time.monotonic(),
             baseline=config.baseline.samples,

@@ -1,4 +1,4 @@
-"""The part of `agent.toml` that says when there is an alarm, and what is told of it."""
+"""The parts of `agent.toml` that say when there is an alarm, and what is told of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from msgspec import Meta
 
 from edge_vae.annunciator import Annunciation, below
 from edge_vae.event import Severity
+from edge_vae.limits import Limit, LimitKind
 from edge_vae.toml_table import Mistake, Table
 
-__all__ = ["AlarmConfig"]
+__all__ = ["AlarmConfig", "LimitConfig", "limit_mistakes", "limits_of"]
 
 MAX_DELAY_WINDOWS = 1000
+MAX_DELAY_SAMPLES = 1_000_000
+MAX_SPAN_SAMPLES = 10_000
 MAX_ALARM_S = 7 * 86400.0
 EXPECTED_DELAY = f"[k, n] with 1 <= k <= n <= {MAX_DELAY_WINDOWS}, for k of the last n windows"
 
@@ -48,6 +51,69 @@ class AlarmConfig(Table, frozen=True, kw_only=True):
         yield from _severity_mistakes(self.severity, self.warning_ratio, self.critical_ratio, self.min_severity)
         if self.flood_s is not None and self.flood_raises is None:
             yield ("flood_s",), "expected flood_raises beside flood_s, received nothing"
+
+
+class LimitConfig(Table, frozen=True, kw_only=True):
+    """What one channel must not be, or how fast it must not change, whatever the model says; see `Limit`.
+
+    Attributes:
+        low, high: In the channel's unit.
+        rate: In units a second, up or down, over `span` sample periods.
+        on_delay, off_delay: In samples.
+        deadband: In the unit of the limits, for each of them.
+    """
+
+    channel: Annotated[str, Meta(min_length=1, extra={"expected": "the name of a channel"})]
+    low: float | None = None
+    high: float | None = None
+    rate: Annotated[float, Meta(gt=0)] | None = None
+    span: Annotated[int, Meta(ge=1, le=MAX_SPAN_SAMPLES)] = 1
+    on_delay: Annotated[int, Meta(ge=1, le=MAX_DELAY_SAMPLES)] = 1
+    off_delay: Annotated[int, Meta(ge=1, le=MAX_DELAY_SAMPLES)] = 1
+    deadband: Annotated[float, Meta(ge=0)] = 0.0
+    severity: Severity = "warning"
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """There is a limit, and a value that every one of them lets through and that clears its alarm."""
+        if self.low is None and self.high is None and self.rate is None:
+            yield ("channel",), "expected low, high or rate beside it, received none of them"
+        if self.low is not None and self.high is not None and self.low + self.deadband > self.high - self.deadband:
+            yield ("high",), f"expected at least low + 2 * deadband = {self.low + 2 * self.deadband:g}"
+        if self.rate is not None and self.deadband > self.rate:
+            yield ("rate",), f"expected at least the deadband of {self.deadband:g}, received {self.rate:g}"
+        if self.rate is None and self.span != 1:
+            yield ("span",), "expected a rate beside span, received nothing"
+
+
+def limits_of(config: LimitConfig) -> tuple[Limit, ...]:
+    """Those that a table sets."""
+    named: tuple[tuple[LimitKind, float | None], ...]
+    named = (("low", config.low), ("high", config.high), ("rate", config.rate))
+    return tuple(
+        Limit(
+            kind, config.channel, value, on_delay=config.on_delay, off_delay=config.off_delay,
+            deadband=config.deadband, span=config.span, severity=config.severity,
+        )
+        for kind, value in named if value is not None
+    )  # fmt: skip
+
+
+def limit_mistakes(limits: tuple[LimitConfig, ...], least: Severity | None) -> Iterator[Mistake]:
+    """Each limit is set once, and its alarm can be told."""
+    seen: set[str] = set()
+    for number, config in enumerate(limits):
+        for limit in limits_of(config):
+            if limit.key in seen:
+                yield (
+                    ("limit", number, limit.kind),
+                    "expected a limit that is not set in another table, received the same",
+                )
+            seen.add(limit.key)
+        if least is not None and below(config.severity, least):
+            yield (
+                ("limit", number, "severity"),
+                f'expected at least min_severity = "{least}", or none is ever published',
+            )
 
 
 def _severity_mistakes(

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, field
 
 from edge_vae import toml_file, toml_text
-from edge_vae.alarm_config import AlarmConfig
+from edge_vae.alarm_config import AlarmConfig, LimitConfig, limit_mistakes
 from edge_vae.broker_config import MqttConfig, Name, no_level
 from edge_vae.drift import DEFAULT_HOURS
 from edge_vae.errors import Problem
@@ -20,6 +20,7 @@ from edge_vae.modbus_config import ModbusConfig, shared_line_mistakes
 from edge_vae.source_config import JoinConfig, ReplayConfig, SourceConfig, StdinConfig, source_mistakes
 from edge_vae.toml_lines import Key, dotted
 from edge_vae.toml_table import Mistake, Table
+from edge_vae.toml_words import one_of
 
 __all__ = [
     "AgentConfig",
@@ -127,13 +128,15 @@ class PipelineConfig(Table, frozen=True, kw_only=True):
     join: JoinConfig | None = None
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
+    limits: tuple[LimitConfig, ...] = field(default=(), name="limit")
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
 
     def mistakes(self) -> Iterator[Mistake]:
-        """The asset is a level of its topics, and several sources share its channels."""
+        """The asset is a level of its topics, several sources share its channels, and each limit makes an alarm."""
         yield from no_level("asset", self.asset)
         yield from source_mistakes(_all(self.source), self.join)
+        yield from limit_mistakes(self.limits, self.alarm.min_severity)
 
     @property
     def sources(self) -> tuple[SourceConfig, ...]:
@@ -187,17 +190,35 @@ def read_config(file: str | Path) -> AgentConfig:
 
 
 def missing_files(config: AgentConfig, file: str | Path) -> list[Problem]:
-    """The bundles and recordings that a configuration names and that are not there, with their lines in its file."""
+    """The bundles, recordings and channels that a configuration names and that are not there, with their lines.
+
+    Raises:
+        BundleError: A bundle that limits need the channels of is damaged.
+    """
     found: list[Mistake] = []
     for index, pipeline in enumerate(config.pipelines):
         if not pipeline.bundle.is_file():
             message = f"expected a bundle, received {pipeline.bundle}, where there is no file"
             found.append((("pipeline", index, "bundle"), message))
+        elif pipeline.limits:
+            found += _unknown_channels(pipeline, ("pipeline", index))
     for key, source in _keyed_sources(config.pipelines):
         if isinstance(source, ReplayConfig) and not source.path.exists():
             message = f"expected a file or folder, received {source.path}, where there is none"
             found.append(((*key, "path"), message))
     return toml_file.problems_at(file, found)
+
+
+def _unknown_channels(pipeline: PipelineConfig, key: Key) -> Iterator[Mistake]:
+    from edge_vae.bundle import Bundle
+
+    known = Bundle.read(pipeline.bundle).manifest.channel_names
+    for number, limit in enumerate(pipeline.limits):
+        if limit.channel not in known:
+            message = (
+                f"expected a channel of {pipeline.bundle}, {one_of(known)}, received {toml_text.literal(limit.channel)}"
+            )
+            yield (*key, "limit", number, "channel"), message
 
 
 def effective(config: AgentConfig) -> str:

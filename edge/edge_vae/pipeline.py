@@ -1,12 +1,12 @@
-"""One asset from samples to notices: stream, threshold, alarm, annunciator, drift. Pure: no thread, clock, message."""
+"""One asset from samples to what is told of it: limits, stream, threshold, alarm, annunciator, drift. Pure."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -18,11 +18,13 @@ from edge_vae.annunciator import Annunciation, Annunciator, Notice
 from edge_vae.detector import Explainer
 from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftState, DriftTest
 from edge_vae.event import AssetState, Cause, Channel
+from edge_vae.found import Drift, Found, Strange
+from edge_vae.limits import Crossing, Limit, Limits
 from edge_vae.sample import Block, FloatArray
 from edge_vae.stream import Scored, Stream, UnknownMode
 from edge_vae.window import overlap
 
-__all__ = ["Drift", "Found", "Learned", "Pipeline", "Strange"]
+__all__ = ["Learned", "Pipeline"]
 
 PIECE_BYTES = 1 << 16
 """So much memory may the windows take that are scored together: more at once are no faster (measured)."""
@@ -31,48 +33,6 @@ HOLD_OFF = 10
 hold samples of the alarm."""
 MODEL = "model"
 """Key of the alarm that follows the score."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """The bulk of the scores has risen: normal operation is not what it was. Means over the windows that have drifted.
-
-    Attributes:
-        windows: How many.
-        score: Their mean score.
-        threshold: The threshold at present.
-        channels: All channels, the one with the largest mean share first, with the means of value and expected value.
-        start_s: Time of the first sample of the first of these windows, seconds since 1970; NaN without time.
-        end_s: Time of the last sample of the last of them.
-        arrived_ns: Monotonic clock when the samples that completed the last one arrived.
-    """
-
-    windows: int
-    score: float
-    threshold: float
-    channels: tuple[Channel, ...]
-    start_s: float
-    end_s: float
-    arrived_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Strange:
-    """An operating mode that the model does not know; nothing is scored in it.
-
-    Attributes:
-        channels: The columns that tell the mode, and their values.
-        time_s: When it was met, seconds since 1970; NaN without time.
-        arrived_ns: Monotonic clock when its samples arrived.
-    """
-
-    channels: tuple[Channel, ...]
-    time_s: float
-    arrived_ns: int
-
-
-Found = Notice | Drift | Strange
-"""What samples can bring."""
 
 
 class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +64,7 @@ class Pipeline:
         detector: The loaded bundle.
         rules: When an alarm is raised and cleared.
         annunciation: What is told of it.
+        limits: Plain rules beside the model, for its channels.
         new_id: Makes the id of an alarm that is raised; by default they are numbered.
         epoch_s: Added to the monotonic clock it gives the seconds of the annunciator's, see there.
         baseline: Samples that each session is learned from; by default what the bundle says.
@@ -121,6 +82,7 @@ class Pipeline:
         *,
         rules: AlarmRules,
         annunciation: Annunciation | None = None,
+        limits: Sequence[Limit] = (),
         new_id: Callable[[], str] | None = None,
         epoch_s: float = 0.0,
         baseline: int | None = None,
@@ -138,6 +100,7 @@ class Pipeline:
         self._length, self._alarm = window.length, Alarm(rules, threshold=threshold.value)
         self._annunciation, self._epoch_s = annunciation or Annunciation(), epoch_s
         self._annunciator = Annunciator(self._annunciation, new_id=new_id or _numbered())
+        self._limits = Limits(limits, channels=self.channel_names, period_s=manifest.period_s)
         overlapping = math.ceil(overlap(window.length, window.stride))
         self._hold_off, self._quiet = HOLD_OFF * overlapping, HOLD_OFF * overlapping
         before = learned or Learned()
@@ -191,9 +154,11 @@ class Pipeline:
 
     def resume(self, memory: Memory, now_ns: int) -> None:
         """Go on with the alarms of before a restart."""
-        self._annunciator.resume(memory.as_of(self.now_s(now_ns)), known=[MODEL])
-        if (alarm := self.memory.alarms.get(MODEL)) is not None:
-            self._alarm.resume(alarm.peak)
+        self._annunciator.resume(memory.as_of(self.now_s(now_ns)), known=[MODEL, *self._limits.keys])
+        peaks = {key: alarm.peak for key, alarm in self.memory.alarms.items()}
+        self._limits.resume(peaks)
+        if MODEL in peaks:
+            self._alarm.resume(peaks[MODEL])
 
     def tick(self, now_ns: int) -> list[Notice]:
         """What the passing of time brings, with samples or without."""
@@ -231,7 +196,7 @@ class Pipeline:
         """
         if not self._baseline_samples:
             return 0
-        self._start_session()
+        self._restart_stream()
         if self._drift:
             self._drift.restart()
         if self._adaptation:
@@ -247,31 +212,64 @@ class Pipeline:
         found: list[Found] = []
         for at in range(0, len(block.times), self._piece):
             piece = slice(at, at + self._piece)
-            scored = self._stream.push(block.values[piece], block.times[piece])
-            found += self._judged(scored, block.arrived_ns)
+            values, times = block.values[piece], block.times[piece]
+            crossings = deque(self._limits.push(values, times))
+            scored = self._stream.push(values, times)
+            for i in range(len(scored.rows)):
+                found += self._crossed(crossings, times, block.arrived_ns, until=int(scored.rows[i]))
+                found += self._judged(scored, i, block.arrived_ns)
+            found += self._crossed(crossings, times, block.arrived_ns)
             found += [self._strange(unknown, block.arrived_ns) for unknown in self._stream.take_unknown()]
             self.samples += len(block.times[piece])
         return found
 
     def _start_session(self) -> None:
+        self._limits.interrupt()
+        self._restart_stream()
+
+    def _restart_stream(self) -> None:
         self._stream.start_session()
         self._session_at = self.samples
 
-    def _judged(self, scored: Scored, arrived_ns: int) -> Iterator[Notice | Drift]:
-        self.windows += len(scored.rows)
-        for i in range(len(scored.rows)):
-            if scored.after_break[i]:
-                self._interrupt()
-            self.score = float(scored.score[i])
-            change = self._alarm.push(self.score)
-            if self._alarm.active or change is Change.CLEARED:
-                yield from self._announced(scored, i, change, self.now_s(arrived_ns))
-            if self._annunciator.active or change is Change.CLEARED:
-                self._hold()
-            elif self._quiet < self._hold_off:
-                self._quiet += 1
-            elif (drifted := self._learn(scored, i)) is not None:
-                yield self._told(drifted, arrived_ns)
+    def _crossed(
+        self, crossings: deque[Crossing], times: FloatArray, arrived_ns: int, *, until: int | None = None
+    ) -> Iterator[Notice]:
+        """What the crossings bring up to a row of the session, or to the end; they are taken out."""
+        last = math.inf if until is None else self._session_at + until - self.samples
+        while crossings and crossings[0].sample <= last:
+            yield from self._announce_crossing(crossings.popleft(), times, self.now_s(arrived_ns))
+
+    def _announce_crossing(self, crossing: Crossing, times: FloatArray, now_s: float) -> list[Notice]:
+        limit, seen = crossing.limit, self._seen_crossing(crossing, _known(times[crossing.sample]))
+        if crossing.change is Change.CLEARED:
+            return self._annunciator.cleared(limit.key, seen=seen)
+        if crossing.change is Change.RAISED:
+            return self._annunciator.raised(limit.key, now_s, severity=limit.severity, peak=crossing.peak, seen=seen)
+        return self._annunciator.still(
+            limit.key, now_s, severity=limit.severity, peak=crossing.peak, look=functools.partial(_same, seen)
+        )
+
+    def _seen_crossing(self, crossing: Crossing, time_s: float | None) -> Seen:
+        limit, value = crossing.limit, crossing.value
+        cause = Cause(kind=limit.kind, channel=limit.channel, value=value, peak=crossing.peak, limit=limit.value)
+        channel = Channel(name=limit.channel, share=1.0, value=value, expected=None)
+        return Seen(cause, None, None, (channel,), time_s, time_s, self.samples + crossing.sample)
+
+    def _judged(self, scored: Scored, i: int, arrived_ns: int) -> Iterator[Notice | Drift]:
+        """What one window brings."""
+        self.windows += 1
+        if scored.after_break[i]:
+            self._interrupt()
+        self.score = float(scored.score[i])
+        change = self._alarm.push(self.score)
+        if self._alarm.active or change is Change.CLEARED:
+            yield from self._announced(scored, i, change, self.now_s(arrived_ns))
+        if self._annunciator.active or change is Change.CLEARED:
+            self._hold()
+        elif self._quiet < self._hold_off:
+            self._quiet += 1
+        elif (drifted := self._learn(scored, i)) is not None:
+            yield self._told(drifted, arrived_ns)
 
     def _announced(self, scored: Scored, i: int, change: Change, now_s: float) -> list[Notice]:
         look = functools.partial(self._seen, scored, i)
@@ -343,6 +341,10 @@ class Pipeline:
 
 def _known(time_s: float) -> float | None:
     return float(time_s) if math.isfinite(time_s) else None
+
+
+def _same(seen: Seen) -> Seen:
+    return seen
 
 
 def _numbered() -> Callable[[], str]:

@@ -12,7 +12,8 @@ from edge_vae import clock
 from edge_vae.alarm_memory import Active, Memory, Word
 from edge_vae.annunciator import Notice
 from edge_vae.event import Action, ActiveAlarm, AssetState, Event, EventKind, Model, Severity, State, Window
-from edge_vae.pipeline import Drift, Found, Pipeline, Strange
+from edge_vae.found import Drift, Found, Strange
+from edge_vae.pipeline import Pipeline
 from edge_vae.stamp import Stamper
 
 __all__ = ["Put", "Reporter"]

@@ -19,10 +19,11 @@ from edge_vae.command import Ack, Mailbox, Outcome, Shelve, Unshelve
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
 from edge_vae.event import AssetState, Event, Model, encode
+from edge_vae.found import Found
 from edge_vae.kept_alarms import KeptAlarms
 from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
-from edge_vae.pipeline import Found, Pipeline
+from edge_vae.pipeline import Pipeline
 from edge_vae.publish.delivery import Delivery
 from edge_vae.reporter import Reporter
 from edge_vae.sample import Block

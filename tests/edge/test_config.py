@@ -9,8 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from edge_vae.alarm_config import AlarmConfig
+from edge_vae.alarm_config import AlarmConfig, LimitConfig
 from edge_vae.broker_config import MqttConfig, TlsConfig, read_password
+from edge_vae.bundle import Channel
 from edge_vae.config import (
     AgentConfig,
     BaselineConfig,
@@ -24,6 +25,7 @@ from edge_vae.config import (
 from edge_vae.errors import EX_CONFIG, ConfigError
 from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, StdinConfig
 from edge_vae.toml_text import parse
+from plain_bundle import write_plain_bundle
 
 FULL = """\
 [node]
@@ -69,6 +71,18 @@ realarm_s = 3600
 update_s = 30
 flood_raises = 10
 flood_s = 300
+[[pipeline.limit]]
+channel = "Current"
+low = 1
+high = 9.5
+deadband = 0.5
+severity = "critical"
+[[pipeline.limit]]
+channel = "Current"
+rate = 3.0
+span = 5
+on_delay = 2
+off_delay = 3
 
 [[pipeline]]
 asset = "pump-4"
@@ -149,6 +163,10 @@ def test_everything_that_a_file_says_is_in_the_configuration(file: Path) -> None
         on_delay=(2, 3), off_delay=(3, 3), deadband=0.1, severity="warning", critical_ratio=3.0,
         min_severity="warning", realarm_s=3600.0, update_s=30.0, flood_raises=10, flood_s=300.0,
     )  # fmt: skip
+    assert first.limits == (
+        LimitConfig(channel="Current", low=1.0, high=9.5, deadband=0.5, severity="critical"),
+        LimitConfig(channel="Current", rate=3.0, span=5, on_delay=2, off_delay=3),
+    )
     assert second.bundle == Path("/bundles/pump.evb")
     assert second.source == MqttSourceConfig(topic="sensors/+/pump-4/#")
     assert third.source == StdinConfig(format="csv")
@@ -210,8 +228,8 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ('cert_file = "cert.pem"', "", 14, "mqtt.tls.cert_file", "expected a cert_file beside key_file"),
         ("max_bytes = 1048576", "max_bytes = 1000", 20, "outbox.max_bytes", "of at least 65536"),
         ('"drop_newest"', '"thin"', 21, "outbox.on_full", 'one of "drop_newest", "drop_oldest"'),
-        ('asset = "pump-4"', 'asset = "pump-3"', 46, "pipeline[1].asset", "received that of pipeline[0]"),
-        ('asset = "pump-4"', 'asset = "pump#4"', 46, "pipeline[1].asset", "without / + # $ and blanks"),
+        ('asset = "pump-4"', 'asset = "pump-3"', 58, "pipeline[1].asset", "received that of pipeline[0]"),
+        ('asset = "pump-4"', 'asset = "pump#4"', 58, "pipeline[1].asset", "without / + # $ and blanks"),
         ('bundle = "pump.evb"', "", 23, "pipeline[0].bundle", "a path"),
         ("speed = 0", "speed = -1", 29, "pipeline[0].source.speed", "of at least 0"),
         ("speed = 0", "rate_hz = 0", 29, "pipeline[0].source.rate_hz", "above 0"),
@@ -236,31 +254,41 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ("update_s = 30", "update_s = 0", 41, "pipeline[0].alarm.update_s", "from 1 to"),
         ("flood_raises = 10", "flood_raises = 1.5", 42, "pipeline[0].alarm.flood_raises", "received 1.5"),
         ("flood_raises = 10", "", 43, "pipeline[0].alarm.flood_s", "expected flood_raises beside flood_s"),
-        ('"sensors/+/pump-4/#"', '"sensors/#/pump"', 50, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('"sensors/+/pump-4/#"', '"sensors/pump+"', 50, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('"sensors/+/pump-4/#"', '""', 50, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('format = "csv"', 'format = "xml"', 57, "pipeline[2].source.format", '"csv", "jsonl"'),
-        ("adapt = true", "adapt = 1", 59, "pipeline[2].threshold.adapt", "true or false"),
-        ("limit = 0.3", "limit = 0", 60, "pipeline[2].threshold.limit", "above 0 and below 1"),
-        ("limit = 0.3", "limit = 1.0", 60, "pipeline[2].threshold.limit", "above 0 and below 1"),
-        ("adapt = true", "adapt = false", 60, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
-        ("adapt = true", "", 60, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
-        ("limit = 0.3", "limit = nan", 60, "pipeline[2].threshold.limit", "above 0 and below 1, received nan"),
-        ("limit = 0.3", 'limit = "half"', 60, "pipeline[2].threshold.limit", 'received "half"'),
-        ("limit = 0.3", "limits = 0.3", 60, "pipeline[2].threshold.limits", "did you mean 'limit'?"),
-        ("detect = true", 'detect = "on"', 62, "pipeline[2].drift.detect", "true or false"),
-        ("detect = true", "detect = false", 63, "pipeline[2].drift.hours", "detect = true beside hours"),
-        ("hours = 8", "hours = 0", 63, "pipeline[2].drift.hours", "above 0"),
-        ("hours = 8", "hours = 8761", 63, "pipeline[2].drift.hours", "of at most 8760"),
-        ("hours = 8", "hours = inf", 63, "pipeline[2].drift.hours", "received inf"),
-        ("hours = 8", "hour = 8", 63, "pipeline[2].drift.hour", "did you mean 'hours'?"),
+        ('"sensors/+/pump-4/#"', '"sensors/#/pump"', 62, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '"sensors/pump+"', 62, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '""', 62, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('format = "csv"', 'format = "xml"', 69, "pipeline[2].source.format", '"csv", "jsonl"'),
+        ("adapt = true", "adapt = 1", 71, "pipeline[2].threshold.adapt", "true or false"),
+        ("limit = 0.3", "limit = 0", 72, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("limit = 0.3", "limit = 1.0", 72, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("adapt = true", "adapt = false", 72, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("adapt = true", "", 72, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("limit = 0.3", "limit = nan", 72, "pipeline[2].threshold.limit", "above 0 and below 1, received nan"),
+        ("limit = 0.3", 'limit = "half"', 72, "pipeline[2].threshold.limit", 'received "half"'),
+        ("limit = 0.3", "limits = 0.3", 72, "pipeline[2].threshold.limits", "did you mean 'limit'?"),
+        ("detect = true", 'detect = "on"', 74, "pipeline[2].drift.detect", "true or false"),
+        ("detect = true", "detect = false", 75, "pipeline[2].drift.hours", "detect = true beside hours"),
+        ("hours = 8", "hours = 0", 75, "pipeline[2].drift.hours", "above 0"),
+        ("hours = 8", "hours = 8761", 75, "pipeline[2].drift.hours", "of at most 8760"),
+        ("hours = 8", "hours = inf", 75, "pipeline[2].drift.hours", "received inf"),
+        ("hours = 8", "hour = 8", 75, "pipeline[2].drift.hour", "did you mean 'hours'?"),
         (
             'type = "mqtt"\ntopic = "sensors/+/pump-4/#"',
             'type = "stdin"',
-            55,
+            67,
             "pipeline[2].source.type",
             "expected one reader of standard input, received another beside pipeline[1]",
         ),
+        ('channel = "Current"', 'channel = ""', 45, "pipeline[0].limit[0].channel", "the name of a channel"),
+        ("low = 1\nhigh = 9.5", "\n", 45, "pipeline[0].limit[0].channel", "expected low, high or rate"),
+        ("high = 9.5", "high = 1.5", 47, "pipeline[0].limit[0].high", "low + 2 * deadband = 2"),
+        ("high = 9.5", "high = inf", 47, "pipeline[0].limit[0].high", "received inf"),
+        ("deadband = 0.5", "deadband = -1", 48, "pipeline[0].limit[0].deadband", "of at least 0"),
+        ('severity = "critical"', 'severity = "info"', 49, "pipeline[0].limit[0].severity", 'min_severity = "warning"'),
+        ("rate = 3.0", "rate = 0", 52, "pipeline[0].limit[1].rate", "above 0"),
+        ("rate = 3.0", "low = 3.0", 53, "pipeline[0].limit[1].span", "expected a rate beside span"),
+        ("rate = 3.0\nspan = 5", "high = 9.5", 52, "pipeline[0].limit[1].high", "is not set in another table"),
+        ("on_delay = 2\n", "on_delay = 0\n", 54, "pipeline[0].limit[1].on_delay", "from 1 to"),
     ],
 )  # fmt: skip
 def test_an_impossible_value_is_told_at_its_line(
@@ -285,6 +313,16 @@ def test_severities_that_no_alarm_can_have_are_told(file: Path, alarm: str, key:
     _, found, _ = problem_of(file, f"{MINIMAL}[pipeline.alarm]\n{alarm}\n")
 
     assert found == f"pipeline[0].alarm.{key}"
+
+
+def test_limit_of_a_channel_that_the_bundle_does_not_have_is_told_with_those_it_has(file: Path) -> None:
+    write_plain_bundle(file.parent / "pump.evb")
+    limit = '[[pipeline.limit]]\nchannel = "levle"\nhigh = 1\n'
+    (problem,) = missing_files(config_of(file, MINIMAL + limit), file)
+
+    assert (problem.line, problem.key) == (MINIMAL.count("\n") + 2, "pipeline[0].limit[0].channel")
+    assert problem.message.endswith('pump.evb, "level", received "levle"')
+    assert missing_files(config_of(file, MINIMAL + limit.replace("levle", "level")), file) == []
 
 
 @pytest.mark.parametrize("table", ["[pipeline.threshold]\nadapt = false", "[pipeline.drift]\ndetect = false"])
@@ -322,12 +360,12 @@ def test_rows_without_header_have_no_time_column_to_name(file: Path) -> None:
 
 def test_files_that_are_named_and_not_there_are_told_apart_from_the_rest(file: Path) -> None:
     config = config_of(file, FULL)
-    (file.parent / "pump.evb").write_bytes(b"")
+    write_plain_bundle(file.parent / "pump.evb", channels=(Channel("Current", 0.0, 1.0),))
 
     found = missing_files(config, file)
     assert [(problem.line, problem.key) for problem in found] == [
         (28, "pipeline[0].source.path"),
-        (47, "pipeline[1].bundle"),
+        (59, "pipeline[1].bundle"),
     ]
     assert str(file.parent / "pump.csv") in found[0].message
 

@@ -16,10 +16,13 @@ from edge_vae.adapt import TailState
 from edge_vae.alarm import AlarmRules
 from edge_vae.alarm_memory import Active, Seen, Word
 from edge_vae.annunciator import Annunciation, Notice
-from edge_vae.bundle import Bundle, Channel, Manifest, WindowShape
+from edge_vae.bundle import Bundle, Channel, Manifest, Modes, WindowShape
 from edge_vae.detector import Detector, load
+from edge_vae.event import Cause
 from edge_vae.explain import Explained
-from edge_vae.pipeline import HOLD_OFF, PIECE_BYTES, Drift, Found, Pipeline
+from edge_vae.found import Drift, Found
+from edge_vae.limits import Limit
+from edge_vae.pipeline import HOLD_OFF, PIECE_BYTES, Pipeline
 from edge_vae.sample import Block, FloatArray
 from edge_vae.score import Scores
 from edge_vae.sources.recording import open_recording
@@ -275,6 +278,51 @@ def test_severity_of_an_alarm_is_that_of_its_peak(manifest: Manifest) -> None:
     pipeline = Pipeline(Level(manifest), rules=AT_ONCE, annunciation=Annunciation(critical_ratio=2.0))
     notices = pushed(pipeline, block([8.0] * 4 + [20.0] * 4 + [0.0] * 4, starts_session=True))
     assert [alarm_of(notice).severity for notice in notices] == ["warning", "critical"]
+
+
+# Limits beside the model.
+
+HOT = Limit("high", "level", 50.0, severity="critical")
+
+
+def test_limit_is_its_own_cause_while_the_baseline_is_learned(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, baseline=100), rules=AT_ONCE, limits=[HOT])
+    raised, cleared = pushed(pipeline, block([0.0, 60.0, 70.0, 1.0], starts_session=True))
+    assert kinds([raised, cleared]) == ["raised", "cleared"]
+    assert (alarm_of(raised).severity, seen_by(raised).sample, seen_by(raised).score) == ("critical", 1, None)
+    assert seen_by(raised).cause == Cause(kind="high", channel="level", value=60.0, peak=60.0, limit=50.0)
+    assert seen_by(cleared).cause == Cause(kind="high", channel="level", value=1.0, peak=70.0, limit=50.0)
+    assert (seen_by(raised).start_s, seen_by(raised).end_s) == pytest.approx((0.1, 0.1))
+    assert pipeline.state == "learning"
+
+
+def test_limit_is_watched_in_an_unknown_mode(manifest: Manifest) -> None:
+    scorer = Level(msgspec.structs.replace(manifest, modes=Modes(("recipe",), ((1.0,),), ((0.0,),), ((1.0,),))))
+    pipeline = Pipeline(scorer, rules=AT_ONCE, limits=[HOT])
+    found = pipeline.push(Block(np.array([[60.0, 2.0]]), np.zeros(1), 0, starts_session=True))
+    assert [each.kind for each in found if isinstance(each, Notice)] == ["raised"]
+    assert pipeline.state == "alarm"
+
+
+def test_limit_and_model_are_two_alarms_and_a_limit_teaches_nothing(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, limits=[Limit("high", "level", 3.0)], drift_hours=SLOW)
+    found = pushed(pipeline, block([4.0] * 200 + [9.0] * 4 + [0.0] * 4, starts_session=True))
+    assert [(n.kind, seen_by(n).cause.kind) for n in found] == [
+        ("raised", "high"), ("raised", "model"), ("cleared", "high"), ("cleared", "model"),
+    ]  # fmt: skip
+    assert len({alarm_of(n).alarm_id for n in found}) == 2
+
+
+def test_alarm_of_a_limit_that_the_configuration_has_no_more_is_cleared(manifest: Manifest) -> None:
+    first = Pipeline(Level(manifest), rules=AT_ONCE, limits=[HOT])
+    first.push(block([60.0], starts_session=True))
+    second = Pipeline(Level(manifest), rules=AT_ONCE, limits=[Limit("high", "level", 55.0)])
+    second.resume(first.memory, now_ns=0)
+    assert kinds([*second.tick(0)]) == ["cleared"]
+    third = Pipeline(Level(manifest), rules=AT_ONCE, limits=[HOT])
+    third.resume(first.memory, now_ns=0)
+    assert pushed(third, block([60.0])) == []
+    assert kinds(pushed(third, block([1.0]))) == ["cleared"]
 
 
 # Baseline on command.

@@ -150,3 +150,34 @@ def test_wrong_requests_are_answered_with_what_was_expected(config: Path, broker
             assert words in reply["message"]
         assert events(subscriber.messages) == []
         assert agent.stop() == 0
+
+
+LIMIT = '\n[[pipeline.limit]]\nchannel = "level"\nhigh = 100\ndeadband = 10\nseverity = "critical"\n'
+
+
+def test_limit_is_an_alarm_of_its_own_beside_that_of_the_model(config: Path, broker: Mosquitto) -> None:
+    config.write_text(config.read_text() + LIMIT)
+    with Subscriber(broker, "edge-vae/#") as subscriber, AgentProcess(config) as agent:
+        ready(agent)
+        rows(broker, LOUD)  # no window yet
+        subscriber.wait_for(lambda messages: kinds(messages) == ["raised"], "the limit's alarm")
+        rows(broker, *[LOUD] * 3, *[QUIET] * 4)
+        subscriber.wait_for(lambda messages: kinds(messages).count("cleared") == 2, "both ends")
+        assert agent.stop() == 0
+        found = events(validated(subscriber.drain()))
+    told = [(event["event"], event["severity"], event["cause"]["kind"]) for event in found]
+    assert sorted(told) == [
+        ("cleared", "critical", "high"), ("cleared", "warning", "model"),
+        ("raised", "critical", "high"), ("raised", "warning", "model"),
+    ]  # fmt: skip
+    assert found[0]["cause"] == {"kind": "high", "channel": "level", "value": LOUD, "peak": LOUD, "limit": 100.0}
+    assert (found[0]["score"], found[0]["channels"][0]["share"]) == (None, 1.0)
+
+
+def test_limit_of_an_unknown_channel_ends_with_78_and_its_line(config: Path) -> None:
+    config.write_text(config.read_text() + LIMIT.replace("level", "levle"))
+    line = config.read_text().split("\n").index('channel = "levle"') + 1
+    with AgentProcess(config) as agent:
+        assert agent.wait() == 78
+    (told,) = agent.lines
+    assert told.startswith(f"edge-vae: {config}:{line}: pipeline[0].limit[0].channel: expected a channel of ")

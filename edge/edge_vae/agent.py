@@ -32,6 +32,7 @@ from edge_vae.connection import connection
 from edge_vae.detector import load
 from edge_vae.errors import BundleError, ConfigError
 from edge_vae.event import Model, Status, encode, notice
+from edge_vae.feedback import Feedback
 from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
@@ -91,13 +92,14 @@ class Agent:
             backoff=Backoff(Random()),  # noqa: S311 (jitter, not a secret)
         )
         self._stop = threading.Event()
+        feedback = Feedback(node.state_dir, max_bytes=config.feedback.max_bytes)
         self._workers = [
             Worker(
                 pipeline, model, core,
                 source=open_sources(
                     pipeline.sources, pipeline.join, mqtt=mqtt, rate_hz=core.rate_hz, columns=core.columns
                 ),
-                learned_file=learned_file, topics=topics, outbox=self._outbox, stamper=self._stamper,
+                learned_file=learned_file, feedback=feedback, topics=topics, outbox=self._outbox, stamper=self._stamper,
                 delivery=self._delivery, stop=self._stop, once=once,
             )
             for pipeline, model, core, learned_file in loaded

@@ -26,6 +26,7 @@ __all__ = [
     "AgentConfig",
     "BaselineConfig",
     "DriftConfig",
+    "FeedbackConfig",
     "NodeConfig",
     "OutboxConfig",
     "PipelineConfig",
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 DEFAULT_OUTBOX_BYTES = 64 * 2**20
+DEFAULT_FEEDBACK_BYTES = 16 * 2**20
+"""Two hundred alarms of six channels with windows of 64 samples."""
 MIN_OUTBOX_BYTES = 64 * 2**10
 DEFAULT_LIMIT = 0.5
 """Half of the bundle's threshold: beyond that the machine is another one, and wants another bundle."""
@@ -70,6 +73,12 @@ class OutboxConfig(Table, frozen=True, kw_only=True):
 
     max_bytes: Annotated[int, Meta(ge=MIN_OUTBOX_BYTES)] = DEFAULT_OUTBOX_BYTES
     on_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
+
+
+class FeedbackConfig(Table, frozen=True, kw_only=True):
+    """The samples around alarms, kept for verdicts on them; 0 bytes keep none."""
+
+    max_bytes: Annotated[int, Meta(ge=0)] = DEFAULT_FEEDBACK_BYTES
 
 
 class BaselineConfig(Table, frozen=True, kw_only=True):
@@ -150,6 +159,7 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     node: NodeConfig
     mqtt: MqttConfig = field(default_factory=MqttConfig)
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     pipelines: Annotated[
         tuple[PipelineConfig, ...],
         Meta(min_length=1, extra={"expected": "one or more tables, each headed [[pipeline]]"}),

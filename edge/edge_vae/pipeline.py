@@ -20,6 +20,7 @@ from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftState, DriftTest
 from edge_vae.event import AssetState, Cause, Channel
 from edge_vae.found import Drift, Found, Strange
 from edge_vae.limits import Crossing, Limit, Limits
+from edge_vae.recorder import Recorder
 from edge_vae.sample import Block, FloatArray
 from edge_vae.stream import Scored, Stream, UnknownMode
 from edge_vae.window import overlap
@@ -142,6 +143,11 @@ class Pipeline:
     def awaited(self) -> int:
         """Samples, at least 1, without which no window can be completed."""
         return self._stream.awaited
+
+    @property
+    def recorder(self) -> Recorder:
+        """A recorder for the samples of this pipeline."""
+        return Recorder(length=self._length, baseline=self._baseline_samples)
 
     @property
     def memory(self) -> Memory:

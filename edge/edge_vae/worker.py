@@ -8,23 +8,28 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Sequence
 from random import Random
 
 import msgspec
 
 from edge_vae import clock
-from edge_vae.alarm_memory import Memory, Word
+from edge_vae.alarm_memory import Memory
+from edge_vae.annunciator import Notice
 from edge_vae.backoff import Backoff
-from edge_vae.command import Ack, Mailbox, Outcome, Shelve, Unshelve
+from edge_vae.command import Mailbox
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
 from edge_vae.event import AssetState, Event, Model, encode
+from edge_vae.feedback import Feedback
 from edge_vae.found import Found
 from edge_vae.kept_alarms import KeptAlarms
 from edge_vae.learned_file import LearnedFile
+from edge_vae.operations import Operations
 from edge_vae.outbox import Outbox
 from edge_vae.pipeline import Pipeline
 from edge_vae.publish.delivery import Delivery
+from edge_vae.recorder import Recorder
 from edge_vae.reporter import Reporter
 from edge_vae.sample import Block
 from edge_vae.sources import Source
@@ -52,6 +57,7 @@ class Worker:
         core: What samples are pushed into.
         source: Where they come from.
         learned_file: Where what the pipeline learns is kept.
+        feedback: Where the samples around its alarms are kept, and verdicts on them.
         topics: Where events go.
         outbox: Takes the events.
         stamper: Stamps them.
@@ -68,6 +74,7 @@ class Worker:
         *,
         source: Source,
         learned_file: LearnedFile,
+        feedback: Feedback,
         topics: Topics,
         outbox: Outbox,
         stamper: Stamper,
@@ -78,10 +85,14 @@ class Worker:
         self.asset = config.asset
         self._core, self._source, self._learned_file = core, source, learned_file
         self._topic, self._outbox, self._delivery = topics.event(config.asset), outbox, delivery
-        self._obeys, self._stop, self._once = "command" in config.baseline.on, stop, once
+        self._stop, self._once = stop, once
         self._reporter = Reporter(config.asset, model, core, stamper=stamper, put=self._store)
         self._alarms, self._unstored = KeptAlarms(outbox, config.asset), False
         core.resume(self._alarms.load(), time.monotonic_ns())
+        self._feedback, self._recorder = feedback, core.recorder if feedback.on else None
+        self._operations = Operations(
+            config.asset, core, rebaselines="command" in config.baseline.on, feedback=feedback, report=self._obeyed
+        )
         self.mailbox = Mailbox()
         """Commands to this asset."""
         self._deaf = True
@@ -120,6 +131,9 @@ class Worker:
             self.mailbox.close("there are no more samples")
             self._keep_learned(force=True)
             self._keep_alarms(force=True)
+            if self._recorder is not None:
+                self._recorder.flush()
+                self._keep_samples(self._recorder)
             self._source.close()
 
     def _read_until_broken(self) -> None:
@@ -154,9 +168,9 @@ class Worker:
 
     def _serve(self) -> None:
         """Carry out commands, and whatever is due whether there are samples or not."""
-        self.mailbox.serve(self)
+        self.mailbox.serve(self._operations)
         if found := self._core.tick(time.monotonic_ns()):
-            self._report([*found])
+            self._report(found)
 
     def _broken(self, error: Exception) -> None:
         what = str(error) if isinstance(error, EdgeVaeError) else repr(error)
@@ -185,53 +199,31 @@ class Worker:
 
     def _take(self, block: Block) -> None:
         found = self._core.push(block)
+        if self._recorder is not None:
+            self._recorder.push(block)
         self._deaf = False
         self._report(found, arrived_ns=block.arrived_ns)
         self.progress_ns = time.monotonic_ns()
 
-    def _report(self, found: list[Found], *, arrived_ns: int | None = None) -> None:
+    def _report(self, found: Sequence[Found], *, arrived_ns: int | None = None) -> None:
         """Store what is to be told, then tell the state that has come of it."""
         for one in found:
             self._reporter.report(one, arrived_ns=arrived_ns)
+            if self._recorder is not None and isinstance(one, Notice):
+                self._recorder.follow(one)
         self._tell_state(force=bool(found))
+        if self._recorder is not None:
+            self._keep_samples(self._recorder)
 
-    def rebaseline(self) -> Outcome:
-        """Learn the baseline anew."""
-        if not self._obeys:
-            return Outcome(ok=False, message='expected "command" in on under [pipeline.baseline] of the configuration')
-        samples = self._core.rebaseline()
-        if not samples:
-            return Outcome(ok=False, message="expected a bundle with a baseline, received one that has none")
-        log.info("baseline is learned anew, by command asset=%s samples=%d", self.asset, samples)
+    def _keep_samples(self, recorder: Recorder) -> None:
+        for excerpt in recorder.due():
+            self._feedback.keep(self.asset, self._core.columns, excerpt)
+
+    def _obeyed(self, found: Sequence[Notice]) -> None:
+        """A command was carried out, and brought this."""
         self._keep_learned(force=True)
+        self._report(found)
         self._tell_state(force=True)
-        return Outcome(ok=True, message=f"the baseline is learned from the next {samples} samples")
-
-    def shelve(self, request: Shelve) -> Outcome:
-        """Publish no alarm for a while."""
-        now_s = self._core.now_s(time.monotonic_ns())
-        self._report([*self._core.shelve(Word(request.by, request.note, now_s, now_s + 60.0 * request.minutes))])
-        return Outcome(ok=True, message=f"no alarm is published for {request.minutes:g} minutes")
-
-    def unshelve(self, request: Unshelve) -> Outcome:
-        """Publish alarms again."""
-        found = self._core.unshelve(Word(request.by, request.note, self._core.now_s(time.monotonic_ns())))
-        if not found:
-            return Outcome(ok=False, message="expected an asset that is shelved, received one that is not")
-        self._report([*found])
-        return Outcome(ok=True, message="alarms are published again")
-
-    def acknowledge(self, request: Ack) -> Outcome:
-        """Somebody has taken note of an alarm."""
-        now_s = self._core.now_s(time.monotonic_ns())
-        word = Word(request.by, request.note, now_s, verdict=request.verdict)
-        found = self._core.acknowledge(word, alarm_id=request.alarm_id)
-        if not found:
-            what = f"alarm_id {request.alarm_id}" if request.alarm_id else "no alarm that was published"
-            return Outcome(ok=False, message=f"expected an alarm that is active, or the latest one, received {what}")
-        self._report([*found])
-        ids = ", ".join(notice.alarm.alarm_id or "" for notice in found if notice.alarm)
-        return Outcome(ok=True, message=f"acknowledged: {ids}")
 
     def _keep_learned(self, *, force: bool = False) -> None:
         self._learned_file.save(self._core.learned, time.monotonic(), force=force)

@@ -261,7 +261,7 @@ def test_alarm_of_a_rule_that_is_gone_is_cleared() -> None:
     assert (kinds(found), ids(found), after.active) == (["cleared"], ["1"], False)
 
 
-@settings(max_examples=150, stateful_step_count=40, deadline=None)
+@settings(max_examples=100, stateful_step_count=40, deadline=None)
 class StageMachine(RuleBasedStateMachine):
     """A stage that is restarted and killed beside one that goes on, and a subscriber to what is told."""
 

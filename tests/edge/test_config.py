@@ -187,6 +187,7 @@ def test_what_a_file_does_not_say_has_a_default_or_is_left_to_the_bundle(
         host="127.0.0.1", port=1883, base_topic="edge-vae", protocol=5, username=None, tls=None, keepalive_s=30
     )
     assert (config.outbox.max_bytes, config.outbox.on_full) == (64 * 2**20, "drop_oldest")
+    assert config.feedback.max_bytes == 16 * 2**20
     assert config.pipelines[0].baseline == BaselineConfig(samples=None, on=("start", "command"))
     assert config.pipelines[0].threshold == ThresholdConfig(adapt=False, limit=0.5)
     assert config.pipelines[0].drift == DriftConfig(detect=True, hours=24.0)

@@ -228,7 +228,7 @@ def test_acknowledgement_stands_in_the_state_and_is_an_event(make: Make) -> None
         has_told(made, "raised")
         (raised,) = told_events(made)
         assert told(worker, Ack(id="2", by="jo", note="known", verdict="false")).message == (
-            f"acknowledged: {raised['alarm_id']}"
+            f"acknowledged: {raised['alarm_id']}; verdict kept with samples: {raised['alarm_id']}"
         )
         acknowledged = told_events(made)[1]
         assert (acknowledged["event"], acknowledged["alarm_id"]) == ("acknowledged", raised["event_id"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +183,34 @@ def test_limit_of_an_unknown_channel_ends_with_78_and_its_line(config: Path) -> 
         assert agent.wait() == 78
     (told,) = agent.lines
     assert told.startswith(f"edge-vae: {config}:{line}: pipeline[0].limit[0].channel: expected a channel of ")
+
+
+def test_verdicts_become_a_data_set_that_training_and_evaluation_take(
+    broker: Mosquitto, tmp_path: Path, edge_vae: Callable[..., Any], rig: Path, bundle_path: Path
+) -> None:
+    source = {"type": "mqtt", "topic": "rig/pump"}
+    config = write_config(tmp_path, broker.port, pipeline("pump", bundle_path, source, alarm=AT_ONCE))
+    with (rig / "faulty" / "leak.csv").open() as file:
+        samples = [
+            {name: text if name == "time" else float(text) for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    with Subscriber(broker, "edge-vae/#") as subscriber, AgentProcess(config) as agent:
+        ready(agent)
+        for at in range(0, len(samples), 200):
+            publish(broker, "rig/pump", "\n".join(map(json.dumps, samples[at : at + 200])))
+        found = subscriber.wait_for(lambda messages: kinds(messages).count("cleared") >= 4, "alarms")
+        alarm_ids = [event["alarm_id"] for event in events(found) if event["event"] == "cleared"][:4]
+        for number, verdict in enumerate(["true", "false", "true", "unknown"]):
+            reply = ask(broker, subscriber, "ack", f"{number}", alarm_id=alarm_ids[number], verdict=verdict)
+            assert (reply["ok"], alarm_ids[number] in reply["message"]) == (True, True)
+        while_it_runs = edge_vae("feedback", "export", "-o", tmp_path / "judged", "--config", config)
+        assert "judged: 2 real alarms and 1 false ones, label column anomaly; 1 of unknown" in while_it_runs.stdout
+        assert agent.stop() == 0
+    data = tmp_path / "judged" / "pump"
+    assert {file.stem for file in data.iterdir()} == set(alarm_ids[:3])
+    told = edge_vae("evaluate", bundle_path, data, "--label", "anomaly", "-o", tmp_path / "pictures", "--json").stdout
+    assert json.loads(told)
+    (tmp_path / "one-view.toml").write_text('[training]\nepochs = 1\n[calibration]\nscore = ["window.nll"]\n')
+    options = ("--config", tmp_path / "one-view.toml", "--window", 8, "--stride", 8, "--model", "linear")
+    edge_vae("train", data, "--label", "anomaly", *options, "-o", tmp_path / "run")

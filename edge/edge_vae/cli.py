@@ -14,7 +14,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
@@ -34,6 +33,8 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands, sorted."""
+        from importlib.metadata import entry_points
+
         registered = {point.name for point in entry_points(group="edge_vae.commands")}
         return sorted(registered | set(super().list_commands(ctx)))
 
@@ -41,6 +42,8 @@ class Commands(click.Group):
         """The command itself, imported when first asked for."""
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
+        from importlib.metadata import entry_points
+
         for point in entry_points(group="edge_vae.commands", name=cmd_name):
             command: click.Command = point.load()
             return command

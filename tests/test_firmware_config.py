@@ -72,6 +72,7 @@ def test_every_setting_that_is_commented_out_can_be_uncommented(
 def test_what_the_example_shows_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = config.read_config(AGENT_TOML)
     assert loaded.outbox == config.OutboxConfig()
+    assert loaded.feedback == config.FeedbackConfig()
     assert loaded.mqtt == broker_config.MqttConfig()
     shown = dict(re.findall(r"^#(\w+) = (\S+)", AGENT_TOML.read_text(), flags=re.MULTILINE))
     assert shown["base_topic"].strip('"') == loaded.mqtt.base_topic

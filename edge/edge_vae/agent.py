@@ -28,6 +28,7 @@ from edge_vae.connection import connection
 from edge_vae.counters import count
 from edge_vae.errors import ConfigError
 from edge_vae.event import AgentCounters, Status, encode, notice
+from edge_vae.feedback import Feedback
 from edge_vae.health_port import HealthPort
 from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
@@ -90,6 +91,7 @@ class Agent:
             status=self._status,
             backoff=Backoff(Random()),  # noqa: S311 (jitter, not a secret)
         )
+        self._feedback = Feedback(node.state_dir, max_bytes=config.feedback.max_bytes)
         self._workers = Workers(self._worker(assembly, source) for assembly, source in parts)
         self._commands = None if once else self._command_link(settings)
         address = config.health.address
@@ -160,8 +162,9 @@ class Agent:
             self._config.node.state_dir, asset=asset, bundle=made.model.sha256, channels=channels
         )
         return Worker(
-            made.config, made.model, made.pipeline(learned_file.load()), source=source, learned_file=learned_file,
-            topics=self._topics, outbox=self._outbox, stamper=self._stamper, delivery=self._delivery, once=self._once,
+            made.config, made.model, made.pipeline(learned_file.load(), new_id=self._stamper.new_id), source=source,
+            learned_file=learned_file, feedback=self._feedback, topics=self._topics, outbox=self._outbox,
+            stamper=self._stamper, delivery=self._delivery, once=self._once,
         )  # fmt: skip
 
     def _command_link(self, settings: MqttSettings) -> CommandLink | None:

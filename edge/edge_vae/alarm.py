@@ -1,4 +1,7 @@
-"""Scores to alarms: on-delay, off-delay and deadband, in the words of ISA-18.2. Pure: no clock, no file, no network."""
+"""Scores to the condition of an alarm: on-delay, off-delay and deadband, in the words of ISA-18.2. Pure.
+
+What an operator is told of it, and when, is for `annunciator` to say.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ __all__ = ["Alarm", "AlarmRules", "Change"]
 
 
 class Change(Enum):
-    """What one window did to the alarm."""
+    """What one window, or one sample, did to the condition of an alarm."""
 
     NONE = "none"
     RAISED = "raised"
@@ -69,6 +72,10 @@ class Alarm:
             self.peak_score = score
             return self._turn(active=True)
         return Change.NONE
+
+    def resume(self, peak_score: float) -> None:
+        """Go on with an alarm that was active before a restart."""
+        self.active, self.peak_score = True, peak_score
 
     def interrupt(self) -> None:
         """Forget the windows so far, as at the start of a segment; an active alarm stays until windows clear it."""

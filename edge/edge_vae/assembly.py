@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from edge_vae.alarm import AlarmRules
+from edge_vae.alarm_config import AlarmConfig, limits_of
+from edge_vae.annunciator import Annunciation
 from edge_vae.bundle import Bundle
-from edge_vae.config import AlarmConfig, PipelineConfig
+from edge_vae.config import PipelineConfig
 from edge_vae.detector import Explainer, load
 from edge_vae.errors import BundleError
 from edge_vae.event import Model
@@ -32,8 +37,8 @@ class Assembly:
     model: Model
     detector: Explainer
 
-    def pipeline(self, learned: Learned | None = None) -> Pipeline:
-        """A fresh pipeline, with what was learned before.
+    def pipeline(self, learned: Learned | None = None, *, new_id: Callable[[], str] | None = None) -> Pipeline:
+        """A fresh pipeline, with what was learned before, and ids for its alarms.
 
         Raises:
             BundleError: The bundle has no threshold that can adapt, and is to.
@@ -43,6 +48,10 @@ class Assembly:
             return Pipeline(
                 self.detector,
                 rules=_rules(self.detector.manifest.alarm, config.alarm),
+                annunciation=_annunciation(config.alarm),
+                limits=[limit for table in config.limits for limit in limits_of(table)],
+                new_id=new_id,
+                epoch_s=time.time() - time.monotonic(),
                 baseline=config.baseline.samples,
                 drift_hours=config.drift.hours if config.drift.detect else None,
                 adapt_limit=config.threshold.limit if config.threshold.adapt else None,
@@ -72,5 +81,14 @@ def assemble(config: PipelineConfig) -> Assembly:
 
 def _rules(defaults: AlarmRules, wished: AlarmConfig) -> AlarmRules:
     """The bundle's rules with what the configuration changes."""
-    named = {name: getattr(wished, name) for name in ("on_delay", "off_delay", "deadband")}
-    return msgspec.structs.replace(defaults, **{name: value for name, value in named.items() if value is not None})
+    return msgspec.structs.replace(defaults, **_said(wished, AlarmRules))
+
+
+def _annunciation(wished: AlarmConfig) -> Annunciation:
+    return Annunciation(**_said(wished, Annunciation))
+
+
+def _said(config: AlarmConfig, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """What the configuration says of the fields of a kind of rules."""
+    named = {name: getattr(config, name) for name in kind.__struct_fields__}
+    return {name: value for name, value in named.items() if value is not None}

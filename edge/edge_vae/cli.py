@@ -13,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +34,8 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands, sorted."""
+        from importlib.metadata import entry_points
+
         registered = {point.name for point in entry_points(group="edge_vae.commands")}
         return sorted(registered | set(super().list_commands(ctx)))
 
@@ -42,6 +43,8 @@ class Commands(click.Group):
         """The command itself, imported when first asked for."""
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
+        from importlib.metadata import entry_points
+
         for point in entry_points(group="edge_vae.commands", name=cmd_name):
             command: click.Command = point.load()
             return command
@@ -224,6 +227,33 @@ def watch(file: Path | None, host: str | None, port: int | None, base_topic: str
         click.echo(watching.snapshot(settings, base_topic=mqtt.base_topic).render())
     else:
         watching.watch(settings, base_topic=mqtt.base_topic, out=sys.stdout)
+
+
+@commands.group("feedback")
+def feedback_group() -> None:
+    """Operators' verdicts on alarms."""
+
+
+@feedback_group.command("export")
+@click.option("-o", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Written to.")
+@click.option("--config", "file", type=CONFIG_FILE, help="agent.toml, for its state directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def feedback_export(folder: Path, file: Path | None, as_json: bool) -> None:  # noqa: FBT001
+    """Write the samples around alarms with a verdict as a labelled data set, a folder an asset, for train and evaluate.
+
+    Example: edge-vae feedback export -o judged --config agent.toml
+    """
+    from edge_vae.config import default_state_dir, read_config
+    from edge_vae.feedback import LABEL, export
+
+    counts = export(read_config(file).node.state_dir if file else default_state_dir(), folder)
+    if as_json:
+        click.echo(json.dumps({verdict: counts[verdict] for verdict in ("true", "false", "unknown")}))
+        return
+    click.echo(
+        f"{folder}: {counts['true']} real alarms and {counts['false']} false ones, label column {LABEL}; "
+        f"{counts['unknown']} of unknown verdict left out"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,20 +9,24 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from edge_vae.clock import format_time
-from edge_vae.event import Reply, RequestId, encode
+from edge_vae.event import Reply, RequestId, Ulid, Verdict, encode
 from edge_vae.topics import Topics
 
-__all__ = ["COMMANDS", "Desk", "Mailbox", "Order", "Outcome", "Request", "Send"]
+__all__ = [
+    "COMMANDS", "Ack", "Asset", "Desk", "Mailbox", "Order", "Outcome", "Rebaseline", "Request", "Send", "Shelve",
+    "Unshelve",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-COMMANDS = ("rebaseline",)
-"""What an asset can be told."""
+MAX_SHELVED_MINUTES = 7 * 24 * 60.0
+"""A week; what shall be silent for longer wants another threshold."""
 MAX_REQUEST_BYTES = 4096
 _SHOWN_BYTES = 60
 """Enough of a wrong request to see which one it was."""
@@ -37,10 +41,8 @@ Send = Callable[[str, bytes], object]
 """Publishes a payload on a topic, if that can still be done; called from any thread."""
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command, as whoever gives it writes it; the id is any text, one for each wish."""
-
-    id: RequestId
+Said = Annotated[str, Meta(min_length=1, max_length=256)]
+"""A person's name or a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,104 @@ class Outcome:
     message: str
 
 
+class Asset(Protocol):
+    """Who carries commands out."""
+
+    def rebaseline(self) -> Outcome:
+        """Learn the baseline anew."""
+        ...
+
+    def shelve(self, request: Shelve) -> Outcome:
+        """Publish no alarm for a while."""
+        ...
+
+    def unshelve(self, request: Unshelve) -> Outcome:
+        """Publish alarms again."""
+        ...
+
+    def acknowledge(self, request: Ack) -> Outcome:
+        """Somebody has taken note of an alarm."""
+        ...
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A command, as whoever gives it writes it; the id is any text, one for each wish.
+
+    A kind of request is one class and one entry of `COMMANDS`.
+    """
+
+    EXAMPLE: ClassVar[str] = '{"id": "..."}'
+    id: RequestId
+
+    def carry_out(self, asset: Asset) -> Outcome:
+        """Have the asset carry it out; called in the thread of its pipeline."""
+        raise NotImplementedError
+
+
+class Rebaseline(Request, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Learn the baseline anew."""
+
+    def carry_out(self, asset: Asset) -> Outcome:
+        """Have the asset do so."""
+        return asset.rebaseline()
+
+
+class Shelve(Request, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Publish no alarm of this asset for so many minutes."""
+
+    EXAMPLE: ClassVar[str] = '{"id": "...", "minutes": 60, "by": "...", "note": "..."}, by and note as you like'
+    minutes: Annotated[float, Meta(gt=0, le=MAX_SHELVED_MINUTES)]
+    by: Said | None = None
+    note: Said | None = None
+
+    def carry_out(self, asset: Asset) -> Outcome:
+        """Have the asset do so."""
+        return asset.shelve(self)
+
+
+class Unshelve(Request, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Publish alarms again, beginning with those that are active."""
+
+    EXAMPLE: ClassVar[str] = '{"id": "...", "by": "...", "note": "..."}, by and note as you like'
+    by: Said | None = None
+    note: Said | None = None
+
+    def carry_out(self, asset: Asset) -> Outcome:
+        """Have the asset do so."""
+        return asset.unshelve(self)
+
+
+class Ack(Request, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Somebody has taken note of the alarm of this id; without one of all that are active, or else of the latest."""
+
+    EXAMPLE: ClassVar[str] = (
+        '{"id": "...", "alarm_id": "...", "by": "...", "note": "...", "verdict": "true" or "false" or "unknown"}, '
+        "all but id as you like"
+    )
+    alarm_id: Ulid | None = None
+    by: Said | None = None
+    note: Said | None = None
+    verdict: Verdict | None = None
+
+    def carry_out(self, asset: Asset) -> Outcome:
+        """Have the asset do so."""
+        return asset.acknowledge(self)
+
+
+COMMANDS: Mapping[str, type[Request]] = {
+    "ack": Ack,
+    "rebaseline": Rebaseline,
+    "shelve": Shelve,
+    "unshelve": Unshelve,
+}
+"""What an asset can be told: the last level of the topic, and what the request is read as."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A command on its way to a pipeline; `answer` is called once."""
 
-    id: str
+    request: Request
     answer: Callable[[Outcome], None]
 
 
@@ -80,14 +175,15 @@ class Mailbox:
         if refusal:
             order.answer(Outcome(ok=False, message=refusal))
 
-    def serve(self, do: Callable[[], Outcome]) -> None:
-        """Carry out and answer what waits."""
+    def serve(self, asset: Asset) -> None:
+        """Have the asset carry out what waits, and answer it."""
         for order in self._take():
-            if order.id not in self._done:
-                self._done[order.id] = do()
+            request = order.request
+            if request.id not in self._done:
+                self._done[request.id] = request.carry_out(asset)
                 while len(self._done) > MAX_REMEMBERED:
                     self._done.popitem(last=False)
-            order.answer(self._done[order.id])
+            order.answer(self._done[request.id])
 
     def close(self, reason: str) -> None:
         """Refuse what waits and whatever comes."""
@@ -130,21 +226,22 @@ class Desk:
         if (commanded := self._topics.commanded(topic)) is None:
             return
         asset, command = commanded
-        request_id, refusal = _read(payload)
-        if request_id is None:
-            log.warning("command not understood asset=%r command=%r reason=%s", asset, command, refusal)
+        kind = COMMANDS.get(command, Request if command in self._of_agent else _AnyRequest)
+        request, wrong = _read(payload, kind)
+        if request is None:
+            log.warning("command not understood asset=%r command=%r reason=%s", asset, command, wrong)
             return
-        refusal = refusal or self._refusal(asset, command, retained=retained)
+        request_id = request.id
 
         def answer(outcome: Outcome) -> None:
             self._answer(asset, command, request_id, outcome, send)
 
-        if refusal:
+        if refusal := wrong or self._refusal(asset, command, retained=retained):
             answer(Outcome(ok=False, message=refusal))
         elif command in self._of_agent:
             self._of_agent[command](answer)
         else:
-            self._mailboxes[asset].put(Order(request_id, answer))
+            self._mailboxes[asset].put(Order(request, answer))
 
     def _refusal(self, asset: str, command: str, *, retained: bool) -> str:
         if retained:
@@ -165,14 +262,18 @@ class Desk:
         send(self._topics.reply(asset, command), encode(reply))
 
 
-def _read(payload: bytes) -> tuple[str | None, str]:
-    """The request's id, None where there is none that can be read, and what is wrong with it."""
+class _AnyRequest(Request, frozen=True, forbid_unknown_fields=False):
+    """A request with whatever else; so much of it is needed to say what is wrong with the rest."""
+
+
+def _read(payload: bytes, kind: type[Request]) -> tuple[Request | None, str]:
+    """The request, or as much of it as can be answered (None: nothing), and what is wrong with it."""
     if len(payload) > MAX_REQUEST_BYTES:
         return None, f"expected at most {MAX_REQUEST_BYTES} bytes, received {len(payload)}"
     try:
-        return msgspec.json.decode(payload, type=Request).id, ""
+        return msgspec.json.decode(payload, type=kind), ""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return _only_id(payload), f'expected {{"id": "..."}}, received {_shown(payload)}: {error}'
+        return _only_id(payload), f"expected {kind.EXAMPLE}, received {_shown(payload)}: {error}"
 
 
 def _shown(payload: bytes) -> str:
@@ -180,14 +281,8 @@ def _shown(payload: bytes) -> str:
     return repr(payload[:_SHOWN_BYTES].decode(errors="replace")) if payload else "nothing"
 
 
-class _AnyRequest(msgspec.Struct, frozen=True):
-    """A request with whatever else; so much of it is needed to say what is wrong with the rest."""
-
-    id: RequestId
-
-
-def _only_id(payload: bytes) -> str | None:
+def _only_id(payload: bytes) -> Request | None:
     try:
-        return msgspec.json.decode(payload, type=_AnyRequest).id
+        return msgspec.json.decode(payload, type=_AnyRequest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, field
 
 from edge_vae import toml_file, toml_text
+from edge_vae.alarm_config import AlarmConfig, LimitConfig, limit_mistakes
 from edge_vae.broker_config import MqttConfig, Name, no_level
 from edge_vae.drift import DEFAULT_HOURS
 from edge_vae.errors import Problem
@@ -19,12 +20,13 @@ from edge_vae.modbus_config import ModbusConfig, shared_line_mistakes
 from edge_vae.source_config import JoinConfig, ReplayConfig, SourceConfig, StdinConfig, source_mistakes
 from edge_vae.toml_lines import Key, dotted
 from edge_vae.toml_table import Mistake, Table
+from edge_vae.toml_words import one_of
 
 __all__ = [
     "AgentConfig",
-    "AlarmConfig",
     "BaselineConfig",
     "DriftConfig",
+    "FeedbackConfig",
     "HealthConfig",
     "NodeConfig",
     "OutboxConfig",
@@ -38,13 +40,13 @@ __all__ = [
 
 MAX_PORT = 65535
 DEFAULT_OUTBOX_BYTES = 64 * 2**20
+DEFAULT_FEEDBACK_BYTES = 16 * 2**20
+"""Two hundred alarms of six channels with windows of 64 samples."""
 MIN_OUTBOX_BYTES = 64 * 2**10
 DEFAULT_LIMIT = 0.5
 """Half of the bundle's threshold: beyond that the machine is another one, and wants another bundle."""
 MAX_DRIFT_HOURS = 8760.0
 """A year: whatever takes longer comes with the seasons."""
-MAX_DELAY_WINDOWS = 1000
-EXPECTED_DELAY = f"[k, n] with 1 <= k <= n <= {MAX_DELAY_WINDOWS}, for k of the last n windows"
 MIN_BASELINE_SAMPLES = 2
 """A spread needs two samples; how many are enough is for the bundle to say."""
 
@@ -55,8 +57,6 @@ Listen = Annotated[
         extra={"expected": 'an address and a port, such as "127.0.0.1:9464" or "[::1]:9464"'},
     ),
 ]
-Windows = Annotated[int, Meta(ge=1, le=MAX_DELAY_WINDOWS)]
-Delay = Annotated[tuple[Windows, Windows], Meta(extra={"expected": EXPECTED_DELAY})]
 
 
 def default_state_dir() -> Path:
@@ -99,6 +99,12 @@ class HealthConfig(Table, frozen=True, kw_only=True):
         """A port has 16 bits."""
         if self.prometheus is not None and not 1 <= (port := _host_and_port(self.prometheus)[1]) <= MAX_PORT:
             yield ("prometheus",), f"expected a port from 1 to {MAX_PORT}, received {port}"
+
+
+class FeedbackConfig(Table, frozen=True, kw_only=True):
+    """The samples around alarms, kept for verdicts on them; 0 bytes keep none."""
+
+    max_bytes: Annotated[int, Meta(ge=0)] = DEFAULT_FEEDBACK_BYTES
 
 
 class BaselineConfig(Table, frozen=True, kw_only=True):
@@ -148,21 +154,6 @@ class DriftConfig(Table, frozen=True, kw_only=True):
             yield ("hours",), "expected detect = true beside hours, received detect = false"
 
 
-class AlarmConfig(Table, frozen=True, kw_only=True):
-    """When scores become an alarm; what is not set is as the bundle says."""
-
-    on_delay: Delay | None = None
-    off_delay: Delay | None = None
-    deadband: Annotated[float, Meta(ge=0, lt=1)] | None = None
-    severity: Literal["info", "warning", "critical"] | None = None
-
-    def mistakes(self) -> Iterator[Mistake]:
-        """No more windows can be beyond the threshold than are looked at."""
-        for name, delay in (("on_delay", self.on_delay), ("off_delay", self.off_delay)):
-            if delay is not None and delay[0] > delay[1]:
-                yield (name,), f"expected {EXPECTED_DELAY}, received {list(delay)}"
-
-
 class PipelineConfig(Table, frozen=True, kw_only=True):
     """One machine: its samples, and the bundle that judges them."""
 
@@ -172,13 +163,15 @@ class PipelineConfig(Table, frozen=True, kw_only=True):
     join: JoinConfig | None = None
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
+    limits: tuple[LimitConfig, ...] = field(default=(), name="limit")
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
 
     def mistakes(self) -> Iterator[Mistake]:
-        """The asset is a level of its topics, and several sources share its channels."""
+        """The asset is a level of its topics, several sources share its channels, and each limit makes an alarm."""
         yield from no_level("asset", self.asset)
         yield from source_mistakes(_all(self.source), self.join)
+        yield from limit_mistakes(self.limits, self.alarm.min_severity)
 
     @property
     def sources(self) -> tuple[SourceConfig, ...]:
@@ -193,6 +186,7 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     mqtt: MqttConfig = field(default_factory=MqttConfig)
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     pipelines: Annotated[
         tuple[PipelineConfig, ...],
         Meta(min_length=1, extra={"expected": "one or more tables, each headed [[pipeline]]"}),
@@ -233,17 +227,35 @@ def read_config(file: str | Path) -> AgentConfig:
 
 
 def missing_files(config: AgentConfig, file: str | Path) -> list[Problem]:
-    """The bundles and recordings that a configuration names and that are not there, with their lines in its file."""
+    """The bundles, recordings and channels that a configuration names and that are not there, with their lines.
+
+    Raises:
+        BundleError: A bundle that limits need the channels of is damaged.
+    """
     found: list[Mistake] = []
     for index, pipeline in enumerate(config.pipelines):
         if not pipeline.bundle.is_file():
             message = f"expected a bundle, received {pipeline.bundle}, where there is no file"
             found.append((("pipeline", index, "bundle"), message))
+        elif pipeline.limits:
+            found += _unknown_channels(pipeline, ("pipeline", index))
     for key, source in _keyed_sources(config.pipelines):
         if isinstance(source, ReplayConfig) and not source.path.exists():
             message = f"expected a file or folder, received {source.path}, where there is none"
             found.append(((*key, "path"), message))
     return toml_file.problems_at(file, found)
+
+
+def _unknown_channels(pipeline: PipelineConfig, key: Key) -> Iterator[Mistake]:
+    from edge_vae.bundle import Bundle
+
+    known = Bundle.read(pipeline.bundle).manifest.channel_names
+    for number, limit in enumerate(pipeline.limits):
+        if limit.channel not in known:
+            message = (
+                f"expected a channel of {pipeline.bundle}, {one_of(known)}, received {toml_text.literal(limit.channel)}"
+            )
+            yield (*key, "limit", number, "channel"), message
 
 
 def effective(config: AgentConfig) -> str:

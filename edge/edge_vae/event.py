@@ -17,9 +17,13 @@ from edge_vae.clock import TimeQuality
 from edge_vae.stamp import Stamp
 
 __all__ = [
+    "SEVERITIES",
+    "Action",
+    "ActiveAlarm",
     "AgentCounters",
     "AssetCounters",
     "AssetState",
+    "Cause",
     "Channel",
     "Event",
     "EventKind",
@@ -30,22 +34,34 @@ __all__ = [
     "Severity",
     "State",
     "Status",
+    "UpdateReason",
+    "Verdict",
     "Window",
     "as_replayed",
     "encode",
     "notice",
 ]
 
-EventKind = Literal["raised", "cleared", "drift", "unknown_mode", "dropped", "store_reset"]
-"""Alarm raised or cleared; a slow change of normal operation; an operating mode that the model does not know; messages
-dropped from a full outbox; a damaged outbox replaced by an empty one."""
+EventKind = Literal[
+    "raised", "updated", "cleared", "acknowledged", "shelved", "unshelved", "flood_begun", "flood_ended",
+    "drift", "unknown_mode", "dropped", "store_reset",
+]  # fmt: skip
+"""Alarm raised, still active, or cleared; what an operator did with alarms; more alarms than anybody reads, and their
+end; a slow change of normal operation; an operating mode that the model does not know; messages dropped from a full
+outbox; a damaged outbox replaced by an empty one."""
 Severity = Literal["info", "warning", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """In rising order."""
+UpdateReason = Literal["repeated", "severity", "channel", "unshelved"]
+"""Why an alarm that is still active is told again: its re-alarm time is over, its severity has risen, another channel
+leads, or it was shelved and is not any more."""
+Verdict = Literal["true", "false", "unknown"]
+"""Whether an alarm was about something real."""
 Quality = Literal["good", "uncertain", "bad"]
 """Of the samples in the event's window, in the words of OPC UA."""
-AssetState = Literal["normal", "alarm", "learning", "fault"]
-"""`learning`: the baseline of a session is being taken, nothing is scored yet. `fault`: no samples, or none of use, as
-in an operating mode that the model does not know."""
+AssetState = Literal["normal", "alarm", "shelved", "learning", "fault"]
+"""`shelved`: alarms run on, and none is published. `learning`: the baseline of a session is being taken, nothing is
+scored yet. `fault`: no samples, or none of use, as in an operating mode that the model does not know."""
 
 Text = Annotated[str, Meta(min_length=1)]
 Time = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$")]
@@ -98,6 +114,46 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sha256: Sha256
 
 
+class Cause(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an alarm is about: the score of the model, or a rule for one channel.
+
+    Attributes:
+        kind: `model`, or which limit of a channel was crossed.
+        channel: The limit's; null for the model, whose channels stand in the event.
+        value: What crossed the limit, in the channel's unit, or in units a second for a rate; of `updated` and
+            `cleared` the present value.
+        peak: The value that was farthest beyond the limit so far.
+        limit: The limit itself.
+    """
+
+    kind: Literal["model", "low", "high", "rate"]
+    channel: Text | None
+    value: float | None
+    peak: float | None
+    limit: float | None
+
+    def __post_init__(self) -> None:
+        _nulls_for_unreadable(self, "value", "peak", "limit")
+
+
+class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an operator did by a command.
+
+    Attributes:
+        by: Who, as the command says.
+        note: Why, as the command says.
+        at: When the agent carried it out.
+        until: Of shelving, when it ends.
+        verdict: Of an acknowledgement, whether the alarm was about something real.
+    """
+
+    by: Text | None
+    note: Text | None
+    at: Time
+    until: Time | None
+    verdict: Verdict | None
+
+
 class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Something that happened to an asset or to its messages; sent at least once, in order of `seq`.
 
@@ -108,10 +164,14 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         time: When it happened, by the sensor's clock where the source has one.
         boot_id: The boot that `monotonic_ns` counts in.
         score: Higher is worse; of `drift` the mean over its window, as are the numbers of its channels.
-        peak_score: Highest score of the alarm so far.
+        peak_score: Highest score of the alarm so far; of `flood_ended` that of all that were not told.
         ratio: score / threshold.
         replayed: True when the message waited in the outbox for a connection.
         dropped: Number of messages that a `dropped` event stands for; null in all others.
+        cause: What the alarm is about; null where there is no alarm.
+        reason: Why an alarm is told again; null in all events but `updated`.
+        action: What an operator did; of other events of an alarm, how it was acknowledged, null where it was not.
+        collapsed: Of `flood_begun` and `flood_ended` the number of alarms that were raised and not told; null else.
     """
 
     schema: Literal["edge-vae/event/1"] = "edge-vae/event/1"
@@ -135,9 +195,35 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     quality: Quality | None
     replayed: bool
     dropped: AtLeast1 | None
+    cause: Cause | None
+    reason: UpdateReason | None
+    action: Action | None
+    collapsed: AtLeast1 | None
 
     def __post_init__(self) -> None:
         _nulls_for_unreadable(self, "score", "peak_score", "threshold", "ratio")
+
+
+class ActiveAlarm(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An alarm that has been raised and not cleared.
+
+    Attributes:
+        alarm_id: `event_id` of its `raised` event; null where none was published: below the least severity, shelved, or
+            in a flood.
+        since: When its condition began.
+        peak_score: Highest score so far; null for a limit.
+        acknowledged: By whom and when; null where nobody has.
+    """
+
+    alarm_id: Ulid | None
+    severity: Severity
+    cause: Cause
+    since: Time
+    peak_score: float | None
+    acknowledged: Action | None
+
+    def __post_init__(self) -> None:
+        _nulls_for_unreadable(self, "peak_score")
 
 
 class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,6 +232,9 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         since: When this state began.
         time: When the message was made.
+        alarms: Those that are active, told or not.
+        shelved: By whom and until when; null where the asset is not shelved.
+        flood: Whether alarms are counted and not told, because there are too many.
     """
 
     schema: Literal["edge-vae/state/1"] = "edge-vae/state/1"
@@ -156,6 +245,9 @@ class State(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     score: float | None
     threshold: float | None
     model: Model | None
+    alarms: tuple[ActiveAlarm, ...]
+    shelved: Action | None
+    flood: bool
 
     def __post_init__(self) -> None:
         _nulls_for_unreadable(self, "score", "threshold")
@@ -299,5 +391,5 @@ def notice(
         event_id=stamp.event_id, alarm_id=None, seq=seq, asset=asset, event=kind, severity="warning",
         time=stamp.time, time_quality=stamp.time_quality, boot_id=stamp.boot_id, monotonic_ns=stamp.monotonic_ns,
         score=None, peak_score=None, threshold=None, ratio=None, channels=(), window=None, model=None, quality=None,
-        replayed=False, dropped=dropped,
+        replayed=False, dropped=dropped, cause=None, reason=None, action=None, collapsed=None,
     )  # fmt: skip

@@ -3,7 +3,8 @@
 A message is dropped only when the bytes are used up, by the user's policy. Drops are counted on disk, in the
 transaction that drops, and moved from that count into one `dropped` notice for each asset, in the transaction that
 stores the notice, as soon as the outbox has drained to half. So a drop is reported once, whenever the power is cut.
-A notice that is itself dropped gives its count back. Every dropped message leaves a gap in the asset's sequence
+A notice that is itself dropped gives its count back. What is kept of an asset beside its messages goes to disk in the
+transaction of the message that tells of it. Every dropped message leaves a gap in the asset's sequence
 numbers, and the counts add up to the gaps.
 """
 
@@ -79,9 +80,12 @@ class Outbox:
         self.last_key = 0
         """The highest key that was ever used."""
         self._held: set[int] = set()
+        self._kept: dict[tuple[str, str], bytes] = {}
         self._count, self._size, self._unreported, self._dropped = 0, 0, False, 0
         self._file = OutboxFile(state_dir, self._fill)
         self._take_stock()
+        rows = self._commit(lambda db: db.execute("SELECT asset, what, value FROM kept").fetchall())
+        self._kept = {(asset, what): value for asset, what, value in rows}
         self._commit(self._report_drops)
 
     @property
@@ -116,13 +120,16 @@ class Outbox:
         """Call `wake` after every message that is put, from the thread that puts."""
         self._listeners.append(wake)
 
-    def put(self, asset: str, topic: str, encode: Callable[[int], bytes]) -> int:
+    def put(
+        self, asset: str, topic: str, encode: Callable[[int], bytes], *, kept: Mapping[str, bytes] | None = None
+    ) -> int:
         """The message's sequence number, once the message is on disk (or dropped by the policy, and counted).
 
         Args:
             asset: Whose sequence number it takes.
             topic: Where it is to be published.
             encode: Makes the payload from the sequence number; must not call the outbox.
+            kept: What is to be kept of the asset from now on, by name; stored together with the message or not at all.
         """
 
         def work(db: sqlite3.Connection) -> int:
@@ -133,12 +140,26 @@ class Outbox:
             else:
                 self._count_dropped(db, asset, topic, messages=1, unreported=1)
             self._report_drops(db)
+            for what, value in (kept or {}).items():
+                _keep(db, asset, what, value)
             return seq
 
-        seq = self._commit(work)
+        with self._lock:
+            seq = self._commit(work)
+            self._kept.update({(asset, what): value for what, value in (kept or {}).items()})
         for wake in self._listeners:
             wake()
         return seq
+
+    def keep(self, asset: str, what: str, value: bytes) -> None:
+        """Keep something of an asset without a message, in the place of what was kept under this name."""
+        with self._lock:
+            self._commit(lambda db: _keep(db, asset, what, value))
+            self._kept[asset, what] = value
+
+    def kept(self, asset: str, what: str) -> bytes | None:
+        """What is kept of an asset under this name."""
+        return self._kept.get((asset, what))
 
     def pending(self, after: int, limit: int) -> list[Stored]:
         """The first `limit` messages with a key above `after`, in the order in which they were put."""
@@ -208,11 +229,13 @@ class Outbox:
         return result
 
     def _fill(self, db: sqlite3.Connection, replaces: bool) -> None:  # noqa: FBT001 (the signature that OutboxFile calls)
-        """Keys go on where they were, so that a late acknowledgement never deletes another message."""
+        """Keys go on where they were, so that a late acknowledgement deletes no other message; what is kept stays."""
         db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('message', ?)", (self.last_key,))
         for asset, topic in self._assets.items() if replaces else ():
             seq = _next_seq(db, asset)
             _insert(db, asset, seq, topic, self._notice("store_reset", asset=asset, seq=seq, dropped=None), 0)
+        for (asset, what), value in self._kept.items():
+            _keep(db, asset, what, value)
 
     def _take_stock(self) -> None:
         """Bring what is held in memory in line with the file."""
@@ -288,6 +311,12 @@ def _next_seq(db: sqlite3.Connection, asset: str) -> int:
     db.execute("INSERT INTO sequence VALUES (?, 1) ON CONFLICT DO UPDATE SET last = last + 1", (asset,))
     last: int = db.execute("SELECT last FROM sequence WHERE asset = ?", (asset,)).fetchone()[0]
     return last
+
+
+def _keep(db: sqlite3.Connection, asset: str, what: str, value: bytes) -> None:
+    db.execute(
+        "INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (asset, what, value)
+    )
 
 
 def _insert(db: sqlite3.Connection, asset: str, seq: int, topic: str, payload: bytes, reports: int) -> int:

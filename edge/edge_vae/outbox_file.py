@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 LOCK = "outbox.lock"
 """Locked by the process that uses the outbox, in the same folder."""
 APPLICATION_ID = 0x45564F42  # "EVOB"
-LAYOUT = 1
+LAYOUT = 2
 KEPT_DAMAGED = 3
 """So many damaged files stay for a person to look at: a dying card must not fill up with them."""
 
@@ -33,13 +33,19 @@ _TABLES = (
     """CREATE TABLE dropped (
         asset TEXT NOT NULL, policy TEXT NOT NULL, topic TEXT NOT NULL, total INTEGER NOT NULL,
         unreported INTEGER NOT NULL, PRIMARY KEY (asset, policy)) WITHOUT ROWID""",
+    """CREATE TABLE kept (
+        asset TEXT NOT NULL, what TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (asset, what)) WITHOUT ROWID""",
 )
+_ADDED = {1: _TABLES[3:]}
+"""What a file of an older layout lacks."""
 _SOUND = """SELECT
     NOT EXISTS (SELECT 1 FROM message WHERE typeof(payload) <> 'blob' OR typeof(seq) <> 'integer'
                 OR typeof(asset) <> 'text' OR typeof(topic) <> 'text' OR typeof(reports) <> 'integer' OR key >= 1 << 62)
     AND NOT EXISTS (SELECT 1 FROM sequence WHERE typeof(last) <> 'integer')
     AND NOT EXISTS (SELECT 1 FROM dropped WHERE typeof(total) <> 'integer' OR typeof(unreported) <> 'integer')
     AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE seq >= 1 << 62)"""
+_KEPT_SOUND = """SELECT NOT EXISTS (SELECT 1 FROM kept WHERE typeof(value) <> 'blob' OR typeof(asset) <> 'text'
+    OR typeof(what) <> 'text')"""
 
 
 class OutboxFile:
@@ -143,8 +149,10 @@ class OutboxFile:
             db.execute("PRAGMA cache_size = -512")  # KiB; the device's memory is for the model
             # Fails where a damaged header says that the file is read-only.
             db.execute("BEGIN IMMEDIATE")
-            db.execute(f"PRAGMA user_version = {LAYOUT}")
-            db.execute("ROLLBACK")
+            added = _ADDED.get(_layout(db), ())
+            for statement in (*added, f"PRAGMA user_version = {LAYOUT}"):
+                db.execute(statement)
+            db.execute("COMMIT" if added else "ROLLBACK")
         except BaseException:
             db.close()
             raise
@@ -205,17 +213,24 @@ def _connection(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _layout(db: sqlite3.Connection) -> int:
+    layout: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return layout
+
+
 def _check(db: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError when this is no sound outbox."""
-    (kind,), (layout,) = db.execute("PRAGMA application_id").fetchone(), db.execute("PRAGMA user_version").fetchone()
-    if (kind, layout) != (APPLICATION_ID, LAYOUT):
+    """Raise sqlite3.DatabaseError when this is no sound outbox, of this layout or of an older one."""
+    (kind,), layout = db.execute("PRAGMA application_id").fetchone(), _layout(db)
+    if kind != APPLICATION_ID or layout not in (LAYOUT, *_ADDED):
         msg = f"kind {kind:#x} and layout {layout} are not those of an outbox"
         raise sqlite3.DatabaseError(msg)
     (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if answer != "ok":
         raise sqlite3.DatabaseError(answer)
     tables = {sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
-    if tables != set(_TABLES) or not db.execute(_SOUND).fetchone()[0]:
+    lacking = set(_ADDED.get(layout, ()))
+    types = (_SOUND,) if lacking else (_SOUND, _KEPT_SOUND)
+    if tables != set(_TABLES) - lacking or not all(db.execute(sound).fetchone()[0] for sound in types):
         msg = "a table or the type of a value is not as it was made"
         raise sqlite3.DatabaseError(msg)
 

@@ -1,93 +1,39 @@
-"""One asset from samples to alarm changes: stream, threshold, alarm, drift. Pure: no thread, no clock, no message."""
+"""One asset from samples to what is told of it: limits, stream, threshold, alarm, annunciator, drift. Pure."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
 
 from edge_vae.adapt import Adaptation, TailState
 from edge_vae.alarm import Alarm, AlarmRules, Change
+from edge_vae.alarm_memory import Memory, Seen, Word
+from edge_vae.annunciator import Annunciation, Annunciator, Notice
 from edge_vae.detector import Explainer
 from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftState, DriftTest
-from edge_vae.event import AssetState, Channel
+from edge_vae.event import AssetState, Cause, Channel
+from edge_vae.found import Drift, Found, Strange
+from edge_vae.limits import Crossing, Limit, Limits
+from edge_vae.recorder import Recorder
 from edge_vae.sample import Block, FloatArray
 from edge_vae.stream import Scored, Stream, UnknownMode
 from edge_vae.window import overlap
 
-__all__ = ["Drift", "Learned", "Pipeline", "Strange", "Turn"]
+__all__ = ["Learned", "Pipeline"]
 
 PIECE_BYTES = 1 << 16
 """So much memory may the windows take that are scored together: more at once are no faster (measured)."""
 HOLD_OFF = 10
 """Lengths of the window after an alarm in which nothing is learned: the machine settles, and the first windows still
 hold samples of the alarm."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """An alarm that was raised or cleared, and the window that did it.
-
-    Attributes:
-        change: `RAISED` or `CLEARED`.
-        score: Score of the window.
-        peak_score: Highest score of the alarm so far.
-        threshold: The threshold that the window was judged by.
-        channels: All channels, the one with the largest share first.
-        start_s: Time of the window's first sample, seconds since 1970; NaN without time.
-        end_s: Time of its last sample.
-        arrived_ns: Monotonic clock when the samples that completed it arrived.
-    """
-
-    change: Change
-    score: float
-    peak_score: float
-    threshold: float
-    channels: tuple[Channel, ...]
-    start_s: float
-    end_s: float
-    arrived_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """The bulk of the scores has risen: normal operation is not what it was. Means over the windows that have drifted.
-
-    Attributes:
-        windows: How many.
-        score: Their mean score.
-        threshold: The threshold at present.
-        channels: All channels, the one with the largest mean share first, with the means of value and expected value.
-        start_s: Time of the first sample of the first of these windows, seconds since 1970; NaN without time.
-        end_s: Time of the last sample of the last of them.
-        arrived_ns: Monotonic clock when the samples that completed the last one arrived.
-    """
-
-    windows: int
-    score: float
-    threshold: float
-    channels: tuple[Channel, ...]
-    start_s: float
-    end_s: float
-    arrived_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Strange:
-    """An operating mode that the model does not know; nothing is scored in it.
-
-    Attributes:
-        channels: The columns that tell the mode, and their values.
-        time_s: When it was met, seconds since 1970; NaN without time.
-        arrived_ns: Monotonic clock when its samples arrived.
-    """
-
-    channels: tuple[Channel, ...]
-    time_s: float
-    arrived_ns: int
+MODEL = "model"
+"""Key of the alarm that follows the score."""
 
 
 class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +56,7 @@ class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pipeline:
-    """Turns the samples of one asset into alarm changes.
+    """Turns the samples of one asset into notices of its alarms.
 
     Windows of an alarm, and those of a while after it, teach neither the threshold nor the drift test anything; while
     there is drift, the threshold learns nothing, so that a slow fault does not raise its own threshold.
@@ -118,6 +64,10 @@ class Pipeline:
     Args:
         detector: The loaded bundle.
         rules: When an alarm is raised and cleared.
+        annunciation: What is told of it.
+        limits: Plain rules beside the model, for its channels.
+        new_id: Makes the id of an alarm that is raised; by default they are numbered.
+        epoch_s: Added to the monotonic clock it gives the seconds of the annunciator's, see there.
         baseline: Samples that each session is learned from; by default what the bundle says.
         drift_hours: Hours of windows after which drift is told, see `DriftTest`; None: drift is not looked for.
         adapt_limit: Part of the bundle's threshold by which it may move, see `Adaptation`; None: it stays.
@@ -132,6 +82,10 @@ class Pipeline:
         detector: Explainer,
         *,
         rules: AlarmRules,
+        annunciation: Annunciation | None = None,
+        limits: Sequence[Limit] = (),
+        new_id: Callable[[], str] | None = None,
+        epoch_s: float = 0.0,
         baseline: int | None = None,
         drift_hours: float | None = DEFAULT_HOURS,
         adapt_limit: float | None = None,
@@ -145,6 +99,9 @@ class Pipeline:
         self._baseline_samples = manifest.baseline if baseline is None else baseline
         window, threshold, stride_s = manifest.window, manifest.threshold, manifest.window.stride * manifest.period_s
         self._length, self._alarm = window.length, Alarm(rules, threshold=threshold.value)
+        self._annunciation, self._epoch_s = annunciation or Annunciation(), epoch_s
+        self._annunciator = Annunciator(self._annunciation, new_id=new_id or _numbered())
+        self._limits = Limits(limits, channels=self.channel_names, period_s=manifest.period_s)
         overlapping = math.ceil(overlap(window.length, window.stride))
         self._hold_off, self._quiet = HOLD_OFF * overlapping, HOLD_OFF * overlapping
         before = learned or Learned()
@@ -160,16 +117,18 @@ class Pipeline:
             self._alarm.threshold = self._adaptation.threshold
         window_bytes = window.length * len(self.channel_names) * np.float64().nbytes
         self._piece = window.stride * max(1, PIECE_BYTES // window_bytes)
-        self.windows = 0
+        self.windows = self.samples = self._session_at = 0
         self.score: float | None = None
 
     @property
     def state(self) -> AssetState:
-        """`alarm` while one is raised, `learning` while the baseline is taken; else `normal`.
+        """`shelved`, `alarm` while one is active, told or not, `learning` while the baseline is taken; else `normal`.
 
         Before both of the latter `fault`: in an unknown mode, or when a window's length of samples was of no use.
         """
-        if self._alarm.active:
+        if self.memory.shelved is not None:
+            return "shelved"
+        if self._annunciator.active:
             return "alarm"
         if self._stream.mode < 0 or self._stream.unusable >= self._length:
             return "fault"
@@ -184,6 +143,44 @@ class Pipeline:
     def awaited(self) -> int:
         """Samples, at least 1, without which no window can be completed."""
         return self._stream.awaited
+
+    @property
+    def recorder(self) -> Recorder:
+        """A recorder for the samples of this pipeline."""
+        return Recorder(length=self._length, baseline=self._baseline_samples)
+
+    @property
+    def memory(self) -> Memory:
+        """What is known of the alarms, to be kept."""
+        return self._annunciator.memory
+
+    def now_s(self, now_ns: int) -> float:
+        """The annunciator's time at a time of the monotonic clock."""
+        return self._epoch_s + now_ns / 1e9
+
+    def resume(self, memory: Memory, now_ns: int) -> None:
+        """Go on with the alarms of before a restart."""
+        self._annunciator.resume(memory.as_of(self.now_s(now_ns)), known=[MODEL, *self._limits.keys])
+        peaks = {key: alarm.peak for key, alarm in self.memory.alarms.items()}
+        self._limits.resume(peaks)
+        if MODEL in peaks:
+            self._alarm.resume(peaks[MODEL])
+
+    def tick(self, now_ns: int) -> list[Notice]:
+        """What the passing of time brings, with samples or without."""
+        return self._annunciator.tick(self.now_s(now_ns))
+
+    def shelve(self, word: Word) -> list[Notice]:
+        """Tell nothing of alarms for a while, see `Annunciator`."""
+        return self._annunciator.shelve(word)
+
+    def unshelve(self, word: Word) -> list[Notice]:
+        """Tell of them again."""
+        return self._annunciator.unshelve(word)
+
+    def acknowledge(self, word: Word, *, alarm_id: str | None) -> list[Notice]:
+        """An operator has taken note."""
+        return self._annunciator.acknowledge(word, alarm_id=alarm_id)
 
     @property
     def learned(self) -> Learned:
@@ -205,7 +202,7 @@ class Pipeline:
         """
         if not self._baseline_samples:
             return 0
-        self._stream.start_session()
+        self._restart_stream()
         if self._drift:
             self._drift.restart()
         if self._adaptation:
@@ -214,33 +211,81 @@ class Pipeline:
                 self._alarm.threshold = self._adaptation.threshold
         return self._stream.learning
 
-    def push(self, block: Block) -> list[Turn | Drift | Strange]:
-        """The alarm changes that these samples bring, drift that begins, and unknown modes that are met."""
+    def push(self, block: Block) -> list[Found]:
+        """Notices of alarms that these samples bring, drift that begins, and unknown modes that are met."""
         if block.starts_session:
-            self._stream.start_session()
-        found: list[Turn | Drift | Strange] = []
+            self._start_session()
+        found: list[Found] = []
         for at in range(0, len(block.times), self._piece):
             piece = slice(at, at + self._piece)
-            scored = self._stream.push(block.values[piece], block.times[piece])
-            found += self._judged(scored, block.arrived_ns)
+            values, times = block.values[piece], block.times[piece]
+            crossings = deque(self._limits.push(values, times))
+            scored = self._stream.push(values, times)
+            for i in range(len(scored.rows)):
+                found += self._crossed(crossings, times, block.arrived_ns, until=int(scored.rows[i]))
+                found += self._judged(scored, i, block.arrived_ns)
+            found += self._crossed(crossings, times, block.arrived_ns)
             found += [self._strange(unknown, block.arrived_ns) for unknown in self._stream.take_unknown()]
+            self.samples += len(block.times[piece])
         return found
 
-    def _judged(self, scored: Scored, arrived_ns: int) -> Iterator[Turn | Drift]:
-        self.windows += len(scored.rows)
-        for i in range(len(scored.rows)):
-            if scored.after_break[i]:
-                self._interrupt()
-            self.score = float(scored.score[i])
-            change = self._alarm.push(self.score)
-            if change is not Change.NONE:
-                yield self._turn(scored, i, change, arrived_ns)
-            if self._alarm.active or change is Change.CLEARED:
-                self._hold()
-            elif self._quiet < self._hold_off:
-                self._quiet += 1
-            elif (drifted := self._learn(scored, i)) is not None:
-                yield self._told(drifted, arrived_ns)
+    def _start_session(self) -> None:
+        self._limits.interrupt()
+        self._restart_stream()
+
+    def _restart_stream(self) -> None:
+        self._stream.start_session()
+        self._session_at = self.samples
+
+    def _crossed(
+        self, crossings: deque[Crossing], times: FloatArray, arrived_ns: int, *, until: int | None = None
+    ) -> Iterator[Notice]:
+        """What the crossings bring up to a row of the session, or to the end; they are taken out."""
+        last = math.inf if until is None else self._session_at + until - self.samples
+        while crossings and crossings[0].sample <= last:
+            yield from self._announce_crossing(crossings.popleft(), times, self.now_s(arrived_ns))
+
+    def _announce_crossing(self, crossing: Crossing, times: FloatArray, now_s: float) -> list[Notice]:
+        limit, seen = crossing.limit, self._seen_crossing(crossing, _known(times[crossing.sample]))
+        if crossing.change is Change.CLEARED:
+            return self._annunciator.cleared(limit.key, seen=seen)
+        if crossing.change is Change.RAISED:
+            return self._annunciator.raised(limit.key, now_s, severity=limit.severity, peak=crossing.peak, seen=seen)
+        return self._annunciator.still(
+            limit.key, now_s, severity=limit.severity, peak=crossing.peak, look=functools.partial(_same, seen)
+        )
+
+    def _seen_crossing(self, crossing: Crossing, time_s: float | None) -> Seen:
+        limit, value = crossing.limit, crossing.value
+        cause = Cause(kind=limit.kind, channel=limit.channel, value=value, peak=crossing.peak, limit=limit.value)
+        channel = Channel(name=limit.channel, share=1.0, value=value, expected=None)
+        return Seen(cause, None, None, (channel,), time_s, time_s, self.samples + crossing.sample)
+
+    def _judged(self, scored: Scored, i: int, arrived_ns: int) -> Iterator[Notice | Drift]:
+        """What one window brings."""
+        self.windows += 1
+        if scored.after_break[i]:
+            self._interrupt()
+        self.score = float(scored.score[i])
+        change = self._alarm.push(self.score)
+        if self._alarm.active or change is Change.CLEARED:
+            yield from self._announced(scored, i, change, self.now_s(arrived_ns))
+        if self._annunciator.active or change is Change.CLEARED:
+            self._hold()
+        elif self._quiet < self._hold_off:
+            self._quiet += 1
+        elif (drifted := self._learn(scored, i)) is not None:
+            yield self._told(drifted, arrived_ns)
+
+    def _announced(self, scored: Scored, i: int, change: Change, now_s: float) -> list[Notice]:
+        look = functools.partial(self._seen, scored, i)
+        if change is Change.CLEARED:
+            return self._annunciator.cleared(MODEL, seen=look())
+        peak = self._alarm.peak_score
+        severity = self._annunciation.severity_of(peak / self._alarm.threshold)
+        if change is Change.RAISED:
+            return self._annunciator.raised(MODEL, now_s, severity=severity, peak=peak, seen=look())
+        return self._annunciator.still(MODEL, now_s, severity=severity, peak=peak, look=look)
 
     def _interrupt(self) -> None:
         self._alarm.interrupt()
@@ -268,14 +313,15 @@ class Pipeline:
                 self._alarm.threshold = self._adaptation.push(score)
         return drifted
 
-    def _turn(self, scored: Scored, i: int, change: Change, arrived_ns: int) -> Turn:
-        # Asked for turns alone: an explanation may cost as much as a hundred scores.
+    def _seen(self, scored: Scored, i: int) -> Seen:
+        # Asked for what is told alone: an explanation may cost as much as a hundred scores.
         scaled, conditions, scaler = self._stream.window(i)
         explained = self._detector.explain(scaled, conditions)
         channels = self._channels(explained.shares[0], scored.values[i], scaler.inverse(explained.expected)[0])
-        return Turn(
-            change, float(scored.score[i]), self._alarm.peak_score, self._alarm.threshold, channels,
-            float(scored.starts[i]), float(scored.ends[i]), arrived_ns,
+        return Seen(
+            Cause(kind="model", channel=None, value=None, peak=None, limit=None), float(scored.score[i]),
+            self._alarm.threshold, channels, _known(scored.starts[i]), _known(scored.ends[i]),
+            self._session_at + int(scored.rows[i]),
         )  # fmt: skip
 
     def _told(self, drifted: Drifted, arrived_ns: int) -> Drift:
@@ -297,3 +343,16 @@ class Pipeline:
             )
             for c in shares.argsort()[::-1]
         )
+
+
+def _known(time_s: float) -> float | None:
+    return float(time_s) if math.isfinite(time_s) else None
+
+
+def _same(seen: Seen) -> Seen:
+    return seen
+
+
+def _numbered() -> Callable[[], str]:
+    numbers = itertools.count(1)
+    return lambda: f"{next(numbers):026}"

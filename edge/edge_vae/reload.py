@@ -23,7 +23,7 @@ __all__ = ["Changes", "Reload", "changes"]
 
 log = logging.getLogger(__name__)
 
-FIXED = ("node", "mqtt", "outbox", "health")
+FIXED = ("node", "mqtt", "outbox", "feedback", "health")
 """Tables that hold from the start of the agent to its end: names of topics, the connection, the files and the port."""
 
 Answer = Callable[[Outcome], object]

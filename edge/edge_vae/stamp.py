@@ -85,6 +85,10 @@ class Stamper:
         self._boot_id, self._wall, self._monotonic_ns, self._time_quality = boot_id, wall, monotonic_ns, time_quality
         self._ulids = UlidSource(random_bytes)
 
+    def new_id(self) -> str:
+        """The id of an event of this moment."""
+        return self._ulids.new(max(0, int(self._wall() * 1000)))
+
     def __call__(self) -> Stamp:
         """A stamp of this moment."""
         now_s = self._wall()

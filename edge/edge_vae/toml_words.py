@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from typing import Any
 
@@ -36,6 +35,8 @@ def one_of(choices: Collection[object]) -> str:
 
 def nearest(word: object, known: Collection[str]) -> str | None:
     """The known word that was probably meant; case, dashes and underscores make no difference."""
+    import difflib  # for a file that is wrong alone, and not for an agent that runs for years
+
     plain = {_plain(name): name for name in known}
     found = difflib.get_close_matches(_plain(str(word)), plain, n=1, cutoff=CLOSE_ENOUGH)
     return plain[found[0]] if found else None

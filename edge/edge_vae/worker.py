@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
 import threading
 import time
+from collections.abc import Sequence
 from random import Random
 
 import msgspec
 
 from edge_vae import clock
-from edge_vae.alarm import Change
+from edge_vae.alarm_memory import Memory
+from edge_vae.annunciator import Notice
 from edge_vae.backoff import Backoff
-from edge_vae.command import Mailbox, Outcome
+from edge_vae.command import Mailbox
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
-from edge_vae.event import AssetCounters, AssetState, Event, EventKind, Model, Severity, State, Window, encode
+from edge_vae.event import AssetCounters, AssetState, Event, Model, encode
+from edge_vae.feedback import Feedback
+from edge_vae.found import Found
+from edge_vae.kept_alarms import KeptAlarms
 from edge_vae.learned_file import LearnedFile
+from edge_vae.operations import Operations
 from edge_vae.outbox import Outbox
-from edge_vae.pipeline import Drift, Pipeline, Strange, Turn
+from edge_vae.pipeline import Pipeline
 from edge_vae.publish.delivery import Delivery
+from edge_vae.recorder import Recorder
+from edge_vae.reporter import Reporter
 from edge_vae.sample import Block
 from edge_vae.sources import Source
 from edge_vae.stamp import Stamper
@@ -38,7 +47,6 @@ STATE_EVERY_S = 10.0
 """The retained state is refreshed with the latest score this often while nothing changes."""
 STEADY_S = 10.0
 """A pipeline that ran for so long was a good one: the next wait after it is a short one."""
-_DEFAULT_SEVERITY: Severity = "warning"
 
 
 class Worker:
@@ -50,6 +58,7 @@ class Worker:
         core: What samples are pushed into.
         source: Where they come from.
         learned_file: Where what the pipeline learns is kept.
+        feedback: Where the samples around its alarms are kept, and verdicts on them.
         topics: Where events go.
         outbox: Takes the events.
         stamper: Stamps them.
@@ -65,6 +74,7 @@ class Worker:
         *,
         source: Source,
         learned_file: LearnedFile,
+        feedback: Feedback,
         topics: Topics,
         outbox: Outbox,
         stamper: Stamper,
@@ -72,14 +82,22 @@ class Worker:
         once: bool,
     ) -> None:
         self.asset = config.asset
-        self._model, self._core, self._source = model, core, source
-        self._topic, self._outbox, self._stamper, self._delivery = topics.event(config.asset), outbox, stamper, delivery
-        self._severity, self._obeys = config.alarm.severity or _DEFAULT_SEVERITY, "command" in config.baseline.on
-        self._learned_file, self._stop, self._once = learned_file, threading.Event(), once
+        self._model, self._core, self._source, self._learned_file = model, core, source, learned_file
+        self._topic, self._outbox, self._delivery = topics.event(config.asset), outbox, delivery
+        self._stop, self._once = threading.Event(), once
+        self._reporter = Reporter(config.asset, model, core, stamper=stamper, put=self._store)
+        self._alarms, self._unstored = KeptAlarms(outbox, config.asset), False
+        core.resume(self._alarms.load(), time.monotonic_ns())
+        self._feedback, self._recorder = feedback, core.recorder if feedback.on else None
+        self._operations = Operations(
+            config.asset, core, rebaselines="command" in config.baseline.on, feedback=feedback, report=self._obeyed
+        )
         self.mailbox = Mailbox()
         """Commands to this asset."""
-        self._alarm_id: str | None = None
+        self._deaf = True
+        """Whether no samples come, which the core knows nothing of."""
         self._state: tuple[AssetState, str] = ("normal", "")
+        self._shown: tuple[object, ...] = ()
         self._state_sent_s = -math.inf
         self._backoff = Backoff(Random())  # noqa: S311 (jitter, not a secret)
         self.tried, self.finished = threading.Event(), False
@@ -151,6 +169,10 @@ class Worker:
             self.tried.set()
             self.mailbox.close("there are no more samples")
             self._keep_learned(force=True)
+            self._keep_alarms(force=True)
+            if self._recorder is not None:
+                self._recorder.flush()
+                self._keep_samples(self._recorder)
             self._source.close()
 
     def _read_until_broken(self) -> None:
@@ -172,18 +194,25 @@ class Worker:
         self._doing = "reading"
         blocks = self._source.read(READ_TIMEOUT_S, at_least=self._core.awaited)
         self._doing = "scoring"
-        self.mailbox.serve(self._rebaseline)
+        self._serve()
         for block in blocks:
             self._take(block)
         self._keep_learned()
+        self._keep_alarms()
         self.progress_ns = time.monotonic_ns()
-        if not blocks and not self._state[1]:
-            self._set_state("fault")  # nothing has come yet, and nobody was told anything
+        if not blocks and not self._state[1]:  # nothing has come yet, and nobody was told anything
+            self._tell_state(force=True)
         if self._source.exhausted:
             samples, windows = self._source.samples, self._core.windows
             log.info("source exhausted asset=%s samples=%d windows=%d", self.asset, samples, windows)
             self._tell_state(force=True)
             self.finished = True
+
+    def _serve(self) -> None:
+        """Carry out commands, and whatever is due whether there are samples or not."""
+        self.mailbox.serve(self._operations)
+        if found := self._core.tick(time.monotonic_ns()):
+            self._report(found)
 
     def _broken(self, error: Exception) -> None:
         what = str(error) if isinstance(error, EdgeVaeError) else repr(error)
@@ -191,152 +220,99 @@ class Worker:
         self._failures += 1
         self._source.close()
         self.tried.set()
-        self._set_state("fault")
+        self._deaf = True
+        self._tell_state(force=True)
         if self._once:
             self.failure, self.finished = error, True
 
     def _pause(self, seconds: float) -> None:
-        """Wait, and go on showing progress, until the time is over or the agent stops."""
+        """Wait, and carry out commands meanwhile."""
         self._doing, until = "waiting", time.monotonic() + seconds
         while not self._stop.is_set() and time.monotonic() < until:
+            with contextlib.suppress(OutboxError):  # the agent stops, and the next one will find the same to tell
+                self._serve()
+            self._wait(min(READ_TIMEOUT_S, seconds))
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, and go on showing progress, until the time is over or the agent stops."""
+        until = time.monotonic() + seconds
+        while not self._stop.is_set() and (left_s := until - time.monotonic()) > 0:
             self.progress_ns = time.monotonic_ns()
-            self.mailbox.serve(self._rebaseline)
-            self._stop.wait(min(READ_TIMEOUT_S, seconds))
+            self._stop.wait(min(READ_TIMEOUT_S, left_s))
 
     def _take(self, block: Block) -> None:
         self._last_sample_ns = time.monotonic_ns()
-        for found in self._core.push(block):
-            if isinstance(found, Strange):
-                self._report_strange(found)
-            elif isinstance(found, Drift):
-                self._report_drift(found)
-            else:
-                self._report_turn(found)
+        found = self._core.push(block)
+        if self._recorder is not None:
+            self._recorder.push(block)
+        self._deaf = False
+        self._report(found, arrived_ns=block.arrived_ns)
         self.progress_ns = time.monotonic_ns()
-        self._tell_state(force=False)
 
-    def _report_turn(self, turn: Turn) -> None:
-        """Store the event; only then is it logged, and only what is logged was promised."""
-        raised = turn.change is Change.RAISED
-        event = self._event("raised" if raised else "cleared", turn, peak_score=turn.peak_score)
-        alarm_id = event.event_id if raised else self._alarm_id
-        seq = self._put(msgspec.structs.replace(event, alarm_id=alarm_id))
-        self._alarm_id = alarm_id if raised else None
-        self._raised, self._cleared = self._raised + raised, self._cleared + (not raised)
-        first = turn.channels[0]
-        log.info(
-            "alarm %s asset=%s event_id=%s seq=%d score=%.3f threshold=%.3f channel=%s share=%.2f",
-            event.event, self.asset, event.event_id, seq, turn.score, turn.threshold, first.name, first.share,
-        )  # fmt: skip
+    def _report(self, found: Sequence[Found], *, arrived_ns: int | None = None) -> None:
+        """Store what is to be told, then tell the state that has come of it."""
+        for one in found:
+            self._reporter.report(one, arrived_ns=arrived_ns)
+            if self._recorder is not None and isinstance(one, Notice):
+                self._recorder.follow(one)
+        self._tell_state(force=bool(found))
+        if self._recorder is not None:
+            self._keep_samples(self._recorder)
 
-    def _report_drift(self, drift: Drift) -> None:
-        event = self._event("drift", drift, severity="info")
-        seq, first = self._put(event), drift.channels[0]
-        self._keep_learned(force=True)  # else, killed within the next minute, it would be told again
-        log.info(
-            "drift begins asset=%s event_id=%s seq=%d windows=%d mean_score=%.3f threshold=%.3f channel=%s share=%.2f",
-            self.asset, event.event_id, seq, drift.windows, drift.score, drift.threshold, first.name, first.share,
-        )  # fmt: skip
+    def _keep_samples(self, recorder: Recorder) -> None:
+        for excerpt in recorder.due():
+            self._feedback.keep(self.asset, self._core.columns, excerpt)
 
-    def _report_strange(self, strange: Strange) -> None:
-        stamp = self._stamper()
-        event = Event(
-            event_id=stamp.event_id,
-            alarm_id=None,
-            seq=1,
-            asset=self.asset,
-            event="unknown_mode",
-            severity="info",
-            time=clock.format_time(strange.time_s) if math.isfinite(strange.time_s) else stamp.time,
-            time_quality=stamp.time_quality,
-            boot_id=stamp.boot_id,
-            monotonic_ns=strange.arrived_ns,
-            score=None,
-            peak_score=None,
-            threshold=None,
-            ratio=None,
-            channels=strange.channels,
-            window=None,
-            model=self._model,
-            quality="good",
-            replayed=False,
-            dropped=None,
-        )
-        seq = self._put(event)
-        mode = " ".join(f"{column.name}={column.value:g}" for column in strange.channels)
-        log.info("unknown mode asset=%s event_id=%s seq=%d %s", self.asset, event.event_id, seq, mode)
-
-    def _event(
-        self, kind: EventKind, what: Turn | Drift, *, severity: Severity | None = None, peak_score: float | None = None
-    ) -> Event:
-        stamp = self._stamper()
-        timed = math.isfinite(what.start_s) and math.isfinite(what.end_s)
-        return Event(
-            event_id=stamp.event_id,
-            alarm_id=None,
-            seq=1,
-            asset=self.asset,
-            event=kind,
-            severity=severity or self._severity,
-            time=clock.format_time(what.end_s) if timed else stamp.time,
-            time_quality=stamp.time_quality,
-            boot_id=stamp.boot_id,
-            monotonic_ns=what.arrived_ns,
-            score=what.score,
-            peak_score=peak_score,
-            threshold=what.threshold,
-            ratio=what.score / what.threshold,
-            channels=what.channels,
-            window=Window(start=clock.format_time(what.start_s), end=clock.format_time(what.end_s)) if timed else None,
-            model=self._model,
-            quality="good",
-            replayed=False,
-            dropped=None,
-        )
-
-    def _rebaseline(self) -> Outcome:
-        """Carry out the command of this name, in the thread that pushes samples."""
-        if not self._obeys:
-            return Outcome(ok=False, message='expected "command" in on under [pipeline.baseline] of the configuration')
-        samples = self._core.rebaseline()
-        if not samples:
-            return Outcome(ok=False, message="expected a bundle with a baseline, received one that has none")
-        log.info("baseline is learned anew, by command asset=%s samples=%d", self.asset, samples)
+    def _obeyed(self, found: Sequence[Notice]) -> None:
+        """A command was carried out, and brought this."""
         self._keep_learned(force=True)
-        if self._state[0] != "fault":  # there, the next samples tell the state
-            self._tell_state(force=True)
-        return Outcome(ok=True, message=f"the baseline is learned from the next {samples} samples")
+        self._report(found)
+        self._tell_state(force=True)
 
     def _keep_learned(self, *, force: bool = False) -> None:
         self._learned_file.save(self._core.learned, time.monotonic(), force=force)
 
-    def _put(self, event: Event) -> int:
+    def _keep_alarms(self, *, force: bool = False) -> None:
+        if not self._unstored:
+            self._alarms.save(self._core.memory, time.monotonic(), force=force)
+
+    def _store(self, event: Event, memory: Memory | None) -> int:
+        seq = self._put(event, memory)
+        self._raised, self._cleared = (
+            self._raised + (event.event == "raised"),
+            self._cleared + (event.event == "cleared"),
+        )
+        if event.event == "drift":
+            self._keep_learned(force=True)  # else, killed within the next minute, it would be told again
+        return seq
+
+    def _put(self, event: Event, memory: Memory | None) -> int:
         """The event's sequence number, once it is on disk; a full disk holds the pipeline up, and loses no alarm."""
+        kept = self._alarms.beside(memory)
         attempt = 0
         while True:
             try:
-                return self._outbox.put(self.asset, self._topic, functools.partial(_with_seq, event))
+                return self._outbox.put(self.asset, self._topic, functools.partial(_with_seq, event), kept=kept)
             except OutboxError as error:  # noqa: PERF203 (each try waits for the disk)
                 if self._once or self._stop.is_set():
+                    self._unstored = True
                     raise
                 log.warning("alarm not stored, trying again asset=%s error=%s", self.asset, error)
-                self._pause(self._backoff.delay_s(attempt))
+                self._wait(self._backoff.delay_s(attempt))
                 attempt += 1
 
     def _tell_state(self, *, force: bool) -> None:
-        state = self._core.state
-        if state != self._state[0] or force or time.monotonic() - self._state_sent_s >= STATE_EVERY_S:
+        state: AssetState = "fault" if self._deaf else self._core.state
+        memory = self._core.memory
+        shown = (state, tuple(memory.alarms), memory.shelved, memory.flood is not None)
+        if shown != self._shown or force or time.monotonic() - self._state_sent_s >= STATE_EVERY_S:
+            self._shown = shown
             self._set_state(state)
 
     def _set_state(self, state: AssetState) -> None:
-        now = clock.format_time(time.time())
         if state != self._state[0] or not self._state[1]:
-            self._state = (state, now)
-        message = State(
-            asset=self.asset, state=state, since=self._state[1], time=now, score=self._core.score,
-            threshold=self._core.threshold, model=self._model,
-        )  # fmt: skip
-        self._delivery.set_state(self.asset, encode(message))
+            self._state = (state, clock.format_time(time.time()))
+        self._delivery.set_state(self.asset, encode(self._reporter.state(*self._state)))
         self._state_sent_s = time.monotonic()
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from edge_vae.alarm import Change
+from edge_vae.annunciator import Notice
 from edge_vae.bundle import Bundle
 from edge_vae.detector import load
-from edge_vae.pipeline import Pipeline, Turn
+from edge_vae.pipeline import Pipeline
 from edge_vae.runtime import runtime_name
 from edge_vae.sample import Block
 from edge_vae.sources import ReplaySource
@@ -55,8 +55,8 @@ def watched(bundle: Bundle, recording: Path) -> tuple[NDArray[Any], NDArray[Any]
     turns: list[tuple[int, bool]] = []
     for block in blocks(recording, pipeline.columns, manifest.window.stride):
         before = pipeline.windows
-        found = [one for one in pipeline.push(block) if isinstance(one, Turn)]
-        turns += [(pipeline.windows, turn.change is Change.RAISED) for turn in found]
+        found = [one for one in pipeline.push(block) if isinstance(one, Notice)]
+        turns += [(pipeline.windows, notice.kind == "raised") for notice in found]
         scores += [pipeline.score] * (pipeline.windows - before)
     return np.array(scores, np.float64), np.array(turns, np.int64).reshape(-1, 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_vae import schema
-from edge_vae.command import MAX_REMEMBERED, MAX_REQUEST_BYTES, MAX_WAITING, Desk, Mailbox, Outcome
+from edge_vae.command import MAX_REMEMBERED, MAX_REQUEST_BYTES, MAX_WAITING, Desk, Mailbox, Outcome, Request
 from edge_vae.topics import Topics
 
 TOPICS = Topics("edge-vae", "plant-1", "gateway-1")
@@ -26,9 +27,12 @@ class Counter:
 
     times: int = 0
 
-    def __call__(self) -> Outcome:
+    def rebaseline(self) -> Outcome:
         self.times += 1
         return Outcome(ok=True, message=f"done {self.times}")
+
+    def __getattr__(self, name: str) -> Callable[[Request], Outcome]:
+        return lambda request: Outcome(ok=True, message=f"{name} {request}")
 
 
 @dataclass
@@ -75,6 +79,20 @@ def test_command_is_carried_out_by_its_pipeline_and_answered_on_its_topic(asked:
         "message": "done 1", "time": "1970-01-01T00:00:00.000000Z",
     }  # fmt: skip
     jsonschema.Draft202012Validator(json.loads(schema.text("reply"))).validate(reply)
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "asked_for"),
+    [
+        ("shelve", {"minutes": 5, "by": "jo"}, "shelve Shelve(id='a', minutes=5.0, by='jo', note=None)"),
+        ("unshelve", {"note": "done"}, "unshelve Unshelve(id='a', by=None, note='done')"),
+        ("ack", {"verdict": "true"}, "acknowledge Ack(id='a', alarm_id=None, by=None, note=None, verdict='true')"),
+    ],
+)
+def test_each_command_has_its_own_request(asked: Asked, command: str, more: dict[str, Any], asked_for: str) -> None:
+    asked.take(json.dumps({"id": "a", **more}).encode(), topic=TOPICS.command("pump-3", command))
+    asked.serve()
+    assert asked.replies == [("a", True, asked_for)]
 
 
 def test_command_that_comes_again_is_answered_the_same_and_not_done_again(asked: Asked) -> None:
@@ -159,7 +177,7 @@ def test_log_of_a_request_that_cannot_be_read_shows_its_beginning(
     ("asset", "command", "retained", "message"),
     [
         ("pump-4", "rebaseline", False, "expected one of the assets pump-3"),
-        ("pump-3", "shelve", False, "expected one of the commands rebaseline"),
+        ("pump-3", "explode", False, "expected one of the commands ack, rebaseline, shelve, unshelve"),
         ("pump-3", "rebaseline", True, "expected a command that is not retained"),
     ],
 )

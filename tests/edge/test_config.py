@@ -9,10 +9,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from edge_vae.alarm_config import AlarmConfig, LimitConfig
 from edge_vae.broker_config import MqttConfig, TlsConfig, read_password
+from edge_vae.bundle import Channel
 from edge_vae.config import (
     AgentConfig,
-    AlarmConfig,
     BaselineConfig,
     DriftConfig,
     ThresholdConfig,
@@ -31,6 +32,7 @@ from edge_vae.source_config import (
     StdinConfig,
 )
 from edge_vae.toml_text import parse
+from plain_bundle import write_plain_bundle
 
 FULL = """\
 [node]
@@ -70,6 +72,24 @@ on_delay = [2, 3]
 off_delay = [3, 3]
 deadband = 0.1
 severity = "warning"
+critical_ratio = 3.0
+min_severity = "warning"
+realarm_s = 3600
+update_s = 30
+flood_raises = 10
+flood_s = 300
+[[pipeline.limit]]
+channel = "Current"
+low = 1
+high = 9.5
+deadband = 0.5
+severity = "critical"
+[[pipeline.limit]]
+channel = "Current"
+rate = 3.0
+span = 5
+on_delay = 2
+off_delay = 3
 
 [[pipeline]]
 asset = "pump-4"
@@ -178,7 +198,14 @@ def test_everything_that_a_file_says_is_in_the_configuration(file: Path) -> None
     assert (first.asset, first.bundle) == ("pump-3", folder / "pump.evb")
     assert first.source == ReplayConfig(path=folder / "pump.csv", speed=0.0)
     assert first.baseline == BaselineConfig(samples=400, on=("start",))
-    assert first.alarm == AlarmConfig(on_delay=(2, 3), off_delay=(3, 3), deadband=0.1, severity="warning")
+    assert first.alarm == AlarmConfig(
+        on_delay=(2, 3), off_delay=(3, 3), deadband=0.1, severity="warning", critical_ratio=3.0,
+        min_severity="warning", realarm_s=3600.0, update_s=30.0, flood_raises=10, flood_s=300.0,
+    )  # fmt: skip
+    assert first.limits == (
+        LimitConfig(channel="Current", low=1.0, high=9.5, deadband=0.5, severity="critical"),
+        LimitConfig(channel="Current", rate=3.0, span=5, on_delay=2, off_delay=3),
+    )
     assert second.bundle == Path("/bundles/pump.evb")
     assert second.source == MqttSourceConfig(topic="sensors/+/pump-4/#")
     assert third.source == StdinConfig(format="csv")
@@ -199,6 +226,7 @@ def test_what_a_file_does_not_say_has_a_default_or_is_left_to_the_bundle(
         host="127.0.0.1", port=1883, base_topic="edge-vae", protocol=5, username=None, tls=None, keepalive_s=30
     )
     assert (config.outbox.max_bytes, config.outbox.on_full) == (64 * 2**20, "drop_oldest")
+    assert config.feedback.max_bytes == 16 * 2**20
     assert config.pipelines[0].baseline == BaselineConfig(samples=None, on=("start", "command"))
     assert config.pipelines[0].threshold == ThresholdConfig(adapt=False, limit=0.5)
     assert config.pipelines[0].drift == DriftConfig(detect=True, hours=24.0)
@@ -240,8 +268,8 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ('cert_file = "cert.pem"', "", 14, "mqtt.tls.cert_file", "expected a cert_file beside key_file"),
         ("max_bytes = 1048576", "max_bytes = 1000", 20, "outbox.max_bytes", "of at least 65536"),
         ('"drop_newest"', '"thin"', 21, "outbox.on_full", 'one of "drop_newest", "drop_oldest"'),
-        ('asset = "pump-4"', 'asset = "pump-3"', 40, "pipeline[1].asset", "received that of pipeline[0]"),
-        ('asset = "pump-4"', 'asset = "pump#4"', 40, "pipeline[1].asset", "without / + # $ and blanks"),
+        ('asset = "pump-4"', 'asset = "pump-3"', 58, "pipeline[1].asset", "received that of pipeline[0]"),
+        ('asset = "pump-4"', 'asset = "pump#4"', 58, "pipeline[1].asset", "without / + # $ and blanks"),
         ('bundle = "pump.evb"', "", 23, "pipeline[0].bundle", "a path"),
         ("speed = 0", "speed = -1", 29, "pipeline[0].source.speed", "of at least 0"),
         ("speed = 0", "rate_hz = 0", 29, "pipeline[0].source.rate_hz", "above 0"),
@@ -258,31 +286,49 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ("off_delay = [3, 3]", "off_delay = 3", 35, "pipeline[0].alarm.off_delay", "[k, n]"),
         ("deadband = 0.1", "deadband = 1.0", 36, "pipeline[0].alarm.deadband", "of at least 0 and below 1"),
         ('severity = "warning"', 'severity = "high"', 37, "pipeline[0].alarm.severity", '"info", "warning"'),
-        ('"sensors/+/pump-4/#"', '"sensors/#/pump"', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('"sensors/+/pump-4/#"', '"sensors/pump+"', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('"sensors/+/pump-4/#"', '""', 44, "pipeline[1].source.topic", "an MQTT topic or filter"),
-        ('format = "csv"', 'format = "xml"', 51, "pipeline[2].source.format", '"csv", "jsonl"'),
-        ("adapt = true", "adapt = 1", 53, "pipeline[2].threshold.adapt", "true or false"),
-        ("limit = 0.3", "limit = 0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
-        ("limit = 0.3", "limit = 1.0", 54, "pipeline[2].threshold.limit", "above 0 and below 1"),
-        ("adapt = true", "adapt = false", 54, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
-        ("adapt = true", "", 54, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
-        ("limit = 0.3", "limit = nan", 54, "pipeline[2].threshold.limit", "above 0 and below 1, received nan"),
-        ("limit = 0.3", 'limit = "half"', 54, "pipeline[2].threshold.limit", 'received "half"'),
-        ("limit = 0.3", "limits = 0.3", 54, "pipeline[2].threshold.limits", "did you mean 'limit'?"),
-        ("detect = true", 'detect = "on"', 56, "pipeline[2].drift.detect", "true or false"),
-        ("detect = true", "detect = false", 57, "pipeline[2].drift.hours", "detect = true beside hours"),
-        ("hours = 8", "hours = 0", 57, "pipeline[2].drift.hours", "above 0"),
-        ("hours = 8", "hours = 8761", 57, "pipeline[2].drift.hours", "of at most 8760"),
-        ("hours = 8", "hours = inf", 57, "pipeline[2].drift.hours", "received inf"),
-        ("hours = 8", "hour = 8", 57, "pipeline[2].drift.hour", "did you mean 'hours'?"),
+        ('severity = "warning"', 'severity = "critical"', 38, "pipeline[0].alarm.critical_ratio", '"critical"'),
+        ("critical_ratio = 3.0", "critical_ratio = 1.0", 38, "pipeline[0].alarm.critical_ratio", "above 1"),
+        ("critical_ratio = 3.0", "warning_ratio = 3.0", 38, "pipeline[0].alarm.warning_ratio", 'severity = "info"'),
+        ('min_severity = "warning"', 'min_severity = "none"', 39, "pipeline[0].alarm.min_severity", '"info", "war'),
+        ("realarm_s = 3600", "realarm_s = 0", 40, "pipeline[0].alarm.realarm_s", "from 1 to"),
+        ("update_s = 30", "update_s = 0", 41, "pipeline[0].alarm.update_s", "from 1 to"),
+        ("flood_raises = 10", "flood_raises = 1.5", 42, "pipeline[0].alarm.flood_raises", "received 1.5"),
+        ("flood_raises = 10", "", 43, "pipeline[0].alarm.flood_s", "expected flood_raises beside flood_s"),
+        ('"sensors/+/pump-4/#"', '"sensors/#/pump"', 62, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '"sensors/pump+"', 62, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('"sensors/+/pump-4/#"', '""', 62, "pipeline[1].source.topic", "an MQTT topic or filter"),
+        ('format = "csv"', 'format = "xml"', 69, "pipeline[2].source.format", '"csv", "jsonl"'),
+        ("adapt = true", "adapt = 1", 71, "pipeline[2].threshold.adapt", "true or false"),
+        ("limit = 0.3", "limit = 0", 72, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("limit = 0.3", "limit = 1.0", 72, "pipeline[2].threshold.limit", "above 0 and below 1"),
+        ("adapt = true", "adapt = false", 72, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("adapt = true", "", 72, "pipeline[2].threshold.limit", "adapt = true beside a limit"),
+        ("limit = 0.3", "limit = nan", 72, "pipeline[2].threshold.limit", "above 0 and below 1, received nan"),
+        ("limit = 0.3", 'limit = "half"', 72, "pipeline[2].threshold.limit", 'received "half"'),
+        ("limit = 0.3", "limits = 0.3", 72, "pipeline[2].threshold.limits", "did you mean 'limit'?"),
+        ("detect = true", 'detect = "on"', 74, "pipeline[2].drift.detect", "true or false"),
+        ("detect = true", "detect = false", 75, "pipeline[2].drift.hours", "detect = true beside hours"),
+        ("hours = 8", "hours = 0", 75, "pipeline[2].drift.hours", "above 0"),
+        ("hours = 8", "hours = 8761", 75, "pipeline[2].drift.hours", "of at most 8760"),
+        ("hours = 8", "hours = inf", 75, "pipeline[2].drift.hours", "received inf"),
+        ("hours = 8", "hour = 8", 75, "pipeline[2].drift.hour", "did you mean 'hours'?"),
         (
             'type = "mqtt"\ntopic = "sensors/+/pump-4/#"',
             'type = "stdin"',
-            49,
+            67,
             "pipeline[2].source.type",
             "expected one reader of standard input, received another beside pipeline[1]",
         ),
+        ('channel = "Current"', 'channel = ""', 45, "pipeline[0].limit[0].channel", "the name of a channel"),
+        ("low = 1\nhigh = 9.5", "\n", 45, "pipeline[0].limit[0].channel", "expected low, high or rate"),
+        ("high = 9.5", "high = 1.5", 47, "pipeline[0].limit[0].high", "low + 2 * deadband = 2"),
+        ("high = 9.5", "high = inf", 47, "pipeline[0].limit[0].high", "received inf"),
+        ("deadband = 0.5", "deadband = -1", 48, "pipeline[0].limit[0].deadband", "of at least 0"),
+        ('severity = "critical"', 'severity = "info"', 49, "pipeline[0].limit[0].severity", 'min_severity = "warning"'),
+        ("rate = 3.0", "rate = 0", 52, "pipeline[0].limit[1].rate", "above 0"),
+        ("rate = 3.0", "low = 3.0", 53, "pipeline[0].limit[1].span", "expected a rate beside span"),
+        ("rate = 3.0\nspan = 5", "high = 9.5", 52, "pipeline[0].limit[1].high", "is not set in another table"),
+        ("on_delay = 2\n", "on_delay = 0\n", 54, "pipeline[0].limit[1].on_delay", "from 1 to"),
     ],
 )  # fmt: skip
 def test_an_impossible_value_is_told_at_its_line(
@@ -399,6 +445,30 @@ def test_what_is_no_address_and_port_is_told_at_its_line(file: Path, listen: str
     assert message in found
 
 
+@pytest.mark.parametrize(
+    ("alarm", "key"),
+    [
+        ('severity = "info"\nwarning_ratio = 3\ncritical_ratio = 2', "critical_ratio"),
+        ('severity = "info"\nwarning_ratio = 3\nmin_severity = "critical"', "min_severity"),
+        ('min_severity = "critical"', "min_severity"),
+    ],
+)
+def test_severities_that_no_alarm_can_have_are_told(file: Path, alarm: str, key: str) -> None:
+    _, found, _ = problem_of(file, f"{MINIMAL}[pipeline.alarm]\n{alarm}\n")
+
+    assert found == f"pipeline[0].alarm.{key}"
+
+
+def test_limit_of_a_channel_that_the_bundle_does_not_have_is_told_with_those_it_has(file: Path) -> None:
+    write_plain_bundle(file.parent / "pump.evb")
+    limit = '[[pipeline.limit]]\nchannel = "levle"\nhigh = 1\n'
+    (problem,) = missing_files(config_of(file, MINIMAL + limit), file)
+
+    assert (problem.line, problem.key) == (MINIMAL.count("\n") + 2, "pipeline[0].limit[0].channel")
+    assert problem.message.endswith('pump.evb, "level", received "levle"')
+    assert missing_files(config_of(file, MINIMAL + limit.replace("levle", "level")), file) == []
+
+
 @pytest.mark.parametrize("table", ["[pipeline.threshold]\nadapt = false", "[pipeline.drift]\ndetect = false"])
 def test_what_is_switched_off_may_be_so_and_its_effective_configuration_too(file: Path, table: str) -> None:
     config = config_of(file, f"{MINIMAL}{table}\n")
@@ -434,12 +504,12 @@ def test_rows_without_header_have_no_time_column_to_name(file: Path) -> None:
 
 def test_files_that_are_named_and_not_there_are_told_apart_from_the_rest(file: Path) -> None:
     config = config_of(file, FULL)
-    (file.parent / "pump.evb").write_bytes(b"")
+    write_plain_bundle(file.parent / "pump.evb", channels=(Channel("Current", 0.0, 1.0),))
 
     found = missing_files(config, file)
     assert [(problem.line, problem.key) for problem in found] == [
         (28, "pipeline[0].source.path"),
-        (41, "pipeline[1].bundle"),
+        (59, "pipeline[1].bundle"),
     ]
     assert str(file.parent / "pump.csv") in found[0].message
 

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from edge_vae import schema
 from edge_vae.event import (
+    Action,
+    ActiveAlarm,
     AgentCounters,
     AssetCounters,
+    Cause,
     Channel,
     Event,
     Model,
@@ -37,6 +40,10 @@ STAMP = Stamp(
     monotonic_ns=5,
 )
 MODEL = Model(name="skab", version=3, sha256="0" * 64)
+CAUSE = Cause(kind="model", channel=None, value=None, peak=None, limit=None)
+LIMIT = Cause(kind="high", channel="Current", value=5.0, peak=6.0, limit=4.0)
+ACTION = Action(by="jo", note=None, at=STAMP.time, until=None, verdict="false")
+SHELF = Action(by=None, note="cleaning", at=STAMP.time, until=STAMP.time, verdict=None)
 STRUCTS = {"event": Event, "reply": Reply, "state": State, "status": Status}
 
 
@@ -47,15 +54,21 @@ def raised(**changes: Any) -> Event:
         "score": 12.5, "peak_score": 12.5, "threshold": 5.0, "ratio": 2.5,
         "channels": (Channel(name="Current", share=0.7, value=1.5, expected=1.0),),
         "window": Window(start=STAMP.time, end="2020-03-01T00:00:32.000000Z"),
-        "model": MODEL, "quality": "good", "replayed": False, "dropped": None,
+        "model": MODEL, "quality": "good", "replayed": False, "dropped": None, "cause": CAUSE, "reason": None,
+        "action": None, "collapsed": None,
     }  # fmt: skip
     return Event(**(facts | changes))
+
+
+ACTIVE = ActiveAlarm(
+    alarm_id=STAMP.event_id, severity="critical", cause=LIMIT, since=STAMP.time, peak_score=None, acknowledged=ACTION
+)
 
 
 def state(**changes: Any) -> State:
     facts: dict[str, Any] = {
         "asset": "pump-3", "state": "alarm", "since": STAMP.time, "time": STAMP.time, "score": 1.0, "threshold": 2.0,
-        "model": MODEL,
+        "model": MODEL, "alarms": (), "shelved": None, "flood": False,
     }  # fmt: skip
     return State(**(facts | changes))
 
@@ -91,10 +104,15 @@ def check(name: str, payload: bytes) -> None:
 MESSAGES = {
     "raised": ("event", raised()),
     "cleared": ("event", raised(event="cleared", seq=2, peak_score=20.0)),
-    "drift": ("event", raised(event="drift", alarm_id=None, seq=2, peak_score=None, severity="info")),
+    "updated": ("event", raised(event="updated", reason="severity", action=ACTION, seq=2)),
+    "limit": ("event", raised(cause=LIMIT, score=None, peak_score=None, threshold=None, ratio=None)),
+    "shelved": ("event", raised(event="shelved", alarm_id=None, action=SHELF, cause=None, channels=(), quality=None)),
+    "flood": ("event", raised(event="flood_ended", alarm_id=None, collapsed=5, cause=None, channels=())),
+    "drift": ("event", raised(event="drift", cause=None, alarm_id=None, seq=2, peak_score=None, severity="info")),
     "dropped": ("event", notice("dropped", asset="pump-3", seq=3, dropped=17, stamp=STAMP)),
     "store_reset": ("event", notice("store_reset", asset="pump-3", seq=1, dropped=None, stamp=STAMP)),
     "alarm": ("state", state()),
+    "in alarm and shelved": ("state", state(state="shelved", shelved=SHELF, alarms=(ACTIVE,), flood=True)),
     "learning": ("state", state(state="learning", score=None, threshold=None, model=None)),
     "done": ("reply", Reply(id="1", asset="pump-3", command="rebaseline", ok=True, message="m", time=STAMP.time)),
     "birth": ("status", status()),
@@ -117,7 +135,7 @@ def test_every_field_is_always_there(name: str, message: Event | State | Status)
 def test_event_carries_the_fields_of_the_contract() -> None:
     contract = (
         "schema event_id seq asset event severity time time_quality boot_id monotonic_ns score threshold ratio channels"
-        " window model quality replayed alarm_id peak_score dropped"
+        " window model quality replayed alarm_id peak_score dropped cause reason action collapsed"
     )
     assert set(Event.__struct_fields__) == set(contract.split())
     assert Channel.__struct_fields__ == ("name", "share", "value", "expected")

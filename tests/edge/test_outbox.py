@@ -45,6 +45,10 @@ def put(outbox: Outbox, size: int = 10, *, asset: str = "pump") -> int:
     return outbox.put(asset, ASSETS[asset], message(size))
 
 
+def kept_put(outbox: Outbox, value: bytes, size: int = 10) -> int:
+    return outbox.put("pump", ASSETS["pump"], message(size), kept={"alarms": value})
+
+
 def all_of(outbox: Outbox) -> list[Stored]:
     return outbox.pending(0, 1 << 30)
 
@@ -203,6 +207,60 @@ def test_a_second_process_is_told_who_has_the_outbox(tmp_path: Path) -> None:
 def test_a_limit_that_admits_nothing_is_refused(tmp_path: Path, max_bytes: int) -> None:
     with pytest.raises(ValueError, match="max_bytes of at least 1"):
         opened(tmp_path, max_bytes=max_bytes)
+
+
+# What is kept beside the messages.
+
+
+def test_what_is_kept_is_stored_with_its_message_and_outlives_it(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        assert outbox.kept("pump", "alarms") is None
+        kept_put(outbox, b"raised")
+        with closing(sqlite3.connect(f"file:{tmp_path / 'outbox.db'}?mode=ro", uri=True)) as other:
+            assert other.execute("SELECT * FROM kept").fetchall() == [("pump", "alarms", b"raised")]
+        kept_put(outbox, b"cleared")
+        outbox.keep("fan", "alarms", b"raised")
+        outbox.delete(*(stored.key for stored in all_of(outbox)))
+    with outbox_in(tmp_path) as outbox:
+        assert outbox.kept("pump", "alarms") == b"cleared"
+        assert outbox.kept("fan", "alarms") == b"raised"
+
+
+def test_a_message_that_is_not_stored_changes_nothing_that_is_kept(tmp_path: Path) -> None:
+    with outbox_in(tmp_path) as outbox:
+        kept_put(outbox, b"raised")
+        pages = outbox._file.db.execute("PRAGMA page_count").fetchone()[0]
+        outbox._file.db.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OutboxError, match="full"):
+            kept_put(outbox, b"cleared", size=100_000)
+        assert outbox.kept("pump", "alarms") == b"raised"
+        outbox._file.db.execute("PRAGMA max_page_count = 100000")
+    with outbox_in(tmp_path) as outbox:
+        assert outbox.kept("pump", "alarms") == b"raised"
+
+
+def test_what_is_kept_goes_on_in_the_file_that_replaces_a_damaged_one(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with outbox_in(tmp_path) as outbox:
+        outbox.keep("pump", "alarms", b"raised")
+        outbox._file.db.execute("PRAGMA cache_size = 0")
+        outbox._file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        garbage(tmp_path / "outbox.db")
+        put(outbox, asset="fan")
+        assert outbox.moved_to is not None
+    with outbox_in(tmp_path) as outbox:
+        assert outbox.kept("pump", "alarms") == b"raised"
+
+
+def test_a_file_of_the_layout_before_goes_on_with_its_messages(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    statement(path, "DROP TABLE kept")
+    statement(path, "PRAGMA user_version = 1")
+    with outbox_in(tmp_path) as outbox:
+        assert (outbox.count, outbox.moved_to) == (40, None)
+        kept_put(outbox, b"raised")
+    with outbox_in(tmp_path) as outbox:
+        assert (outbox.count, outbox.kept("pump", "alarms"), outbox.moved_to) == (41, b"raised", None)
 
 
 # Overflow: 100 bytes, messages of 10; a notice has 80.
@@ -381,7 +439,7 @@ def read_only(path: Path) -> None:
 
 
 def another_layout(path: Path) -> None:
-    statement(path, "PRAGMA user_version = 2")
+    statement(path, "PRAGMA user_version = 3")
 
 
 DAMAGES = [

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_vae.adapt import TailState
-from edge_vae.alarm import AlarmRules, Change
-from edge_vae.bundle import Bundle, Channel, Manifest, WindowShape
+from edge_vae.alarm import AlarmRules
+from edge_vae.alarm_memory import Active, Seen, Word
+from edge_vae.annunciator import Annunciation, Notice
+from edge_vae.bundle import Bundle, Channel, Manifest, Modes, WindowShape
 from edge_vae.detector import Detector, load
+from edge_vae.event import Cause
 from edge_vae.explain import Explained
-from edge_vae.pipeline import HOLD_OFF, PIECE_BYTES, Drift, Pipeline, Turn
+from edge_vae.found import Drift, Found
+from edge_vae.limits import Limit
+from edge_vae.pipeline import HOLD_OFF, PIECE_BYTES, Pipeline
 from edge_vae.sample import Block, FloatArray
 from edge_vae.score import Scores
 from edge_vae.sources.recording import open_recording
@@ -56,18 +61,29 @@ def cut(block: Block, at: list[int]) -> list[Block]:
     ]
 
 
-def pushed(pipeline: Pipeline, block: Block) -> list[Turn]:
-    """The turns that a block brings; it brings nothing else."""
+def pushed(pipeline: Pipeline, block: Block) -> list[Notice]:
+    """The notices that a block brings; it brings nothing else."""
     found = pipeline.push(block)
-    turns = [turn for turn in found if isinstance(turn, Turn)]
-    assert turns == found
-    return turns
+    notices = [one for one in found if isinstance(one, Notice)]
+    assert notices == found
+    return notices
 
 
-def check_same(received: list[Turn], expected: list[Turn]) -> None:
-    assert [(t.change, t.end_s) for t in received] == [(t.change, t.end_s) for t in expected]
-    assert [t.score for t in received] == pytest.approx([t.score for t in expected], rel=1e-9)
-    assert [t.peak_score for t in received] == pytest.approx([t.peak_score for t in expected], rel=1e-9)
+def alarm_of(notice: Notice) -> Active:
+    assert notice.alarm is not None
+    return notice.alarm
+
+
+def seen_by(notice: Notice) -> Seen:
+    return alarm_of(notice).seen
+
+
+def check_same(received: list[Notice], expected: list[Notice]) -> None:
+    assert [(n.kind, seen_by(n).end_s, seen_by(n).sample) for n in received] == [
+        (n.kind, seen_by(n).end_s, seen_by(n).sample) for n in expected
+    ]
+    for look in (lambda notice: seen_by(notice).score, lambda notice: alarm_of(notice).peak):
+        assert [look(n) for n in received] == pytest.approx([look(n) for n in expected], rel=1e-9)
 
 
 @settings(max_examples=12, deadline=None)
@@ -77,7 +93,7 @@ def check_same(received: list[Turn], expected: list[Turn]) -> None:
     st.sets(st.integers(0, 2399), max_size=5),
     st.integers(0, 2399),
 )
-def test_sizes_of_pieces_never_change_a_turn(
+def test_sizes_of_pieces_never_change_a_notice(
     detector: Detector, faulty: list[Block], which: int, at: list[int], missing: set[int], gap: int
 ) -> None:
     session = faulty[which]
@@ -96,16 +112,17 @@ def test_faults_of_the_rig_raise_alarms_with_all_channels_the_largest_share_firs
     detector: Detector, faulty: list[Block]
 ) -> None:
     pipeline = Pipeline(detector, rules=AT_ONCE)
-    turns = [turn for session in faulty for turn in pushed(pipeline, session)]
-    assert [turn.change for turn in turns[:2]] == [Change.RAISED, Change.CLEARED]
-    for turn in turns:
-        shares = [channel.share for channel in turn.channels]
+    notices = [notice for session in faulty for notice in pushed(pipeline, session)]
+    assert kinds(notices[:2]) == ["raised", "cleared"]
+    for notice in notices:
+        seen = seen_by(notice)
+        shares = [channel.share for channel in seen.channels]
         assert shares == sorted(shares, reverse=True)
         assert sum(shares) == pytest.approx(1.0)
-        assert {channel.name for channel in turn.channels} == set(detector.manifest.channel_names)
-        assert turn.end_s - turn.start_s == pytest.approx((detector.manifest.window.length - 1) * PERIOD_S, abs=1e-5)
-        assert (turn.score > pipeline.threshold) is (turn.change is Change.RAISED)
-        assert turn.peak_score >= max(turn.score, pipeline.threshold)
+        assert {channel.name for channel in seen.channels} == set(detector.manifest.channel_names)
+        assert seen.end_s - seen.start_s == pytest.approx((detector.manifest.window.length - 1) * PERIOD_S, abs=1e-5)
+        assert (seen.score > pipeline.threshold) is (notice.kind == "raised")
+        assert alarm_of(notice).peak >= max(seen.score, pipeline.threshold)
 
 
 # With a scorer whose scores are plain to see.
@@ -146,16 +163,18 @@ def block(levels: list[float], *, start_s: float = 0.0, starts_session: bool = F
     return Block(values, start_s + PERIOD_S * np.arange(len(levels)), 7, starts_session=starts_session)
 
 
-def kinds(found: list[Turn | Drift]) -> list[str]:
-    return [each.change.value if isinstance(each, Turn) else "drift" for each in found]
+def kinds(found: list[Found]) -> list[str]:
+    return [each.kind if isinstance(each, Notice) else "drift" for each in found]
 
 
-def test_turn_says_which_window_did_it_and_when_its_samples_arrived(manifest: Manifest) -> None:
+def test_notice_says_which_window_did_it(manifest: Manifest) -> None:
     pipeline = Pipeline(Level(manifest), rules=AT_ONCE)
-    (turn,) = pushed(pipeline, block([0, 0, 0, 0, 10, 10, 10], starts_session=True))
-    assert (turn.start_s, turn.end_s) == pytest.approx((0.3, 0.6))
-    assert (turn.score, turn.arrived_ns) == (7.5, 7)
-    assert (turn.channels[0].value, turn.channels[0].expected) == (7.5, 0.0)
+    pipeline.push(block([0, 0], starts_session=True))
+    (notice,) = pushed(pipeline, block([0, 0, 0, 0, 10, 10, 10], starts_session=True))
+    seen = seen_by(notice)
+    assert (seen.start_s, seen.end_s) == pytest.approx((0.3, 0.6))
+    assert (seen.score, seen.sample) == (7.5, 2 + 6)
+    assert (seen.channels[0].value, seen.channels[0].expected) == (7.5, 0.0)
 
 
 def test_state_follows_learning_and_alarm(manifest: Manifest) -> None:
@@ -230,6 +249,80 @@ def test_windows_that_are_scored_together_take_bounded_memory(manifest: Manifest
     pipeline.push(block([0.0] * length * (2 * most + 1), starts_session=True))
     assert max(scorer.batches) == most
     assert pipeline.windows == 2 * most + 1
+
+
+# What is told of alarms.
+
+
+def test_pipeline_goes_on_with_the_alarms_of_the_one_before(manifest: Manifest) -> None:
+    first = Pipeline(Level(manifest), rules=AT_ONCE, new_id=lambda: "A")
+    assert kinds(first.push(block([30.0, 10.0, 10.0, 10.0], starts_session=True))) == ["raised"]
+    second = Pipeline(Level(manifest), rules=AT_ONCE, new_id=lambda: "B")
+    second.resume(first.memory, now_ns=0)
+    assert second.state == "alarm"
+    assert second.push(block([10.0] * 4, start_s=60.0, starts_session=True)) == []
+    (cleared,) = pushed(second, block([0.0] * 3, start_s=60.4))
+    assert (cleared.kind, alarm_of(cleared).alarm_id, alarm_of(cleared).peak) == ("cleared", "A", 15.0)
+
+
+def test_shelved_asset_says_so_and_learns_nothing_from_its_alarm(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, drift_hours=SLOW)
+    pipeline.shelve(Word(None, None, 0.0, 60.0))
+    assert pipeline.push(block([9.0] * 200, starts_session=True)) == []
+    assert pipeline.state == "shelved"
+    assert kinds(pipeline.tick(60 * 10**9)) == ["unshelved", "raised"]
+    assert pipeline.state == "alarm"
+
+
+def test_severity_of_an_alarm_is_that_of_its_peak(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, annunciation=Annunciation(critical_ratio=2.0))
+    notices = pushed(pipeline, block([8.0] * 4 + [20.0] * 4 + [0.0] * 4, starts_session=True))
+    assert [alarm_of(notice).severity for notice in notices] == ["warning", "critical"]
+
+
+# Limits beside the model.
+
+HOT = Limit("high", "level", 50.0, severity="critical")
+
+
+def test_limit_is_its_own_cause_while_the_baseline_is_learned(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest, baseline=100), rules=AT_ONCE, limits=[HOT])
+    raised, cleared = pushed(pipeline, block([0.0, 60.0, 70.0, 1.0], starts_session=True))
+    assert kinds([raised, cleared]) == ["raised", "cleared"]
+    assert (alarm_of(raised).severity, seen_by(raised).sample, seen_by(raised).score) == ("critical", 1, None)
+    assert seen_by(raised).cause == Cause(kind="high", channel="level", value=60.0, peak=60.0, limit=50.0)
+    assert seen_by(cleared).cause == Cause(kind="high", channel="level", value=1.0, peak=70.0, limit=50.0)
+    assert (seen_by(raised).start_s, seen_by(raised).end_s) == pytest.approx((0.1, 0.1))
+    assert pipeline.state == "learning"
+
+
+def test_limit_is_watched_in_an_unknown_mode(manifest: Manifest) -> None:
+    scorer = Level(msgspec.structs.replace(manifest, modes=Modes(("recipe",), ((1.0,),), ((0.0,),), ((1.0,),))))
+    pipeline = Pipeline(scorer, rules=AT_ONCE, limits=[HOT])
+    found = pipeline.push(Block(np.array([[60.0, 2.0]]), np.zeros(1), 0, starts_session=True))
+    assert [each.kind for each in found if isinstance(each, Notice)] == ["raised"]
+    assert pipeline.state == "alarm"
+
+
+def test_limit_and_model_are_two_alarms_and_a_limit_teaches_nothing(manifest: Manifest) -> None:
+    pipeline = Pipeline(Level(manifest), rules=AT_ONCE, limits=[Limit("high", "level", 3.0)], drift_hours=SLOW)
+    found = pushed(pipeline, block([4.0] * 200 + [9.0] * 4 + [0.0] * 4, starts_session=True))
+    assert [(n.kind, seen_by(n).cause.kind) for n in found] == [
+        ("raised", "high"), ("raised", "model"), ("cleared", "high"), ("cleared", "model"),
+    ]  # fmt: skip
+    assert len({alarm_of(n).alarm_id for n in found}) == 2
+
+
+def test_alarm_of_a_limit_that_the_configuration_has_no_more_is_cleared(manifest: Manifest) -> None:
+    first = Pipeline(Level(manifest), rules=AT_ONCE, limits=[HOT])
+    first.push(block([60.0], starts_session=True))
+    second = Pipeline(Level(manifest), rules=AT_ONCE, limits=[Limit("high", "level", 55.0)])
+    second.resume(first.memory, now_ns=0)
+    assert kinds([*second.tick(0)]) == ["cleared"]
+    third = Pipeline(Level(manifest), rules=AT_ONCE, limits=[HOT])
+    third.resume(first.memory, now_ns=0)
+    assert pushed(third, block([60.0])) == []
+    assert kinds(pushed(third, block([1.0]))) == ["cleared"]
 
 
 # Baseline on command.
@@ -348,15 +441,15 @@ PEAKS = [0.0] * 8 + [4.0] * 4
 """One peak of height 2 above the start, four times what the bundle's tail has seen."""
 
 
-def test_threshold_follows_the_tail_and_turns_say_what_they_were_judged_by(manifest: Manifest) -> None:
+def test_threshold_follows_the_tail_and_notices_say_what_they_were_judged_by(manifest: Manifest) -> None:
     pipeline = adapting(manifest)
     assert pipeline.threshold == 5.0
     pipeline.push(block(PEAKS * 5, starts_session=True))
     higher = pipeline.threshold
     assert 5.0 < higher <= 7.5
-    (turn,) = pushed(pipeline, block([*PEAKS, *[8.0] * 4], start_s=6.0))
-    assert (turn.change, turn.threshold) == (Change.RAISED, pipeline.threshold)
-    assert turn.threshold >= higher
+    (notice,) = pushed(pipeline, block([*PEAKS, *[8.0] * 4], start_s=6.0))
+    assert (notice.kind, seen_by(notice).threshold) == ("raised", pipeline.threshold)
+    assert seen_by(notice).threshold >= higher
 
 
 def test_threshold_stands_still_in_an_alarm_and_in_the_hold_off_after_it(manifest: Manifest) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +20,7 @@ from broker import DEADLINE_S, free_port, wait_until
 from edge_vae import agent as module
 from edge_vae.agent import Agent
 from edge_vae.broker_config import MqttConfig, TlsConfig
-from edge_vae.command import Order, Outcome
+from edge_vae.command import Ack, Order, Outcome, Rebaseline, Request, Shelve, Unshelve
 from edge_vae.config import read_config
 from edge_vae.errors import SourceError
 from edge_vae.pipeline import Learned
@@ -59,10 +62,10 @@ def running(made: Agent) -> Iterator[Worker]:
         assert not thread.is_alive()
 
 
-def told(worker: Worker, order_id: str) -> Outcome:
-    """What the worker answers to an order."""
+def told(worker: Worker, request: Request | str) -> Outcome:
+    """What the worker answers to a request, by default to rebaseline."""
     answers: list[Outcome] = []
-    worker.mailbox.put(Order(order_id, answers.append))
+    worker.mailbox.put(Order(Rebaseline(id=request) if isinstance(request, str) else request, answers.append))
     wait_until(lambda: bool(answers), "the answer")
     (answer,) = answers
     return answer
@@ -155,3 +158,110 @@ def test_drift_is_kept_on_disk_before_its_event_is_logged(make: Make, caplog: py
     with running(make(drifting, more="[pipeline.drift]\nhours = 1e-6\n")) as worker:
         wait_until(lambda: "drift begins asset=pump" in caplog.text, "the drift")
         assert worker._learned_file.load().drift.active
+
+
+# alarms
+
+
+class Fed(Silent):
+    """Gives what it is fed, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self._fed: deque[Block] = deque()
+
+    def feed(self, *levels: float) -> None:
+        self._fed.append(samples(*levels))
+
+    def read(self, timeout_s: float, *, at_least: int = 1) -> list[Block]:
+        if self._fed:
+            return [self._fed.popleft()]
+        self._closed.wait(0.01)
+        return []
+
+
+def told_events(made: Agent) -> list[dict[str, Any]]:
+    return [json.loads(stored.payload) for stored in made._outbox.pending(0, 1000)]
+
+
+def kinds(made: Agent) -> list[str]:
+    return [event["event"] for event in told_events(made)]
+
+
+def has_told(made: Agent, *expected: str) -> None:
+    wait_until(lambda: len(kinds(made)) >= len(expected), f"{expected}")
+    assert kinds(made) == list(expected)
+
+
+def last_state(made: Agent) -> dict[str, Any]:
+    (payload,) = (value for topic, value in made._delivery._retained._latest.items() if topic.endswith("/state"))
+    return json.loads(payload)
+
+
+EVERY = "[pipeline.alarm]\non_delay = [1, 1]\noff_delay = [1, 1]\n"
+
+
+def test_shelved_alarm_is_told_by_the_state_alone_and_raised_when_the_shelf_is_over(make: Make) -> None:
+    source = Fed()
+    made = make(source, more=EVERY, baseline=0)
+    with running(made) as worker:
+        assert told(worker, Shelve(id="1", minutes=30.0, by="jo", note="cleaning")).ok
+        source.feed(*[200.0] * 4)
+        wait_until(lambda: worker._core.windows == 1, "a window")
+        assert kinds(made) == ["shelved"]
+        state = last_state(made)
+        assert (state["state"], state["shelved"]["by"], state["shelved"]["note"]) == ("shelved", "jo", "cleaning")
+        wait_until(lambda: len(last_state(made)["alarms"]) == 1, "the alarm in the state")
+        assert last_state(made)["alarms"][0]["alarm_id"] is None
+        assert told(worker, Unshelve(id="2")).ok
+        has_told(made, "shelved", "unshelved", "raised")
+        assert told(worker, Unshelve(id="3")) == Outcome(
+            ok=False, message="expected an asset that is shelved, received one that is not"
+        )
+        assert last_state(made)["state"] == "alarm"
+
+
+def test_acknowledgement_stands_in_the_state_and_is_an_event(make: Make) -> None:
+    source = Fed()
+    made = make(source, more=EVERY, baseline=0)
+    with running(made) as worker:
+        assert not told(worker, Ack(id="1")).ok
+        source.feed(*[200.0] * 4)
+        has_told(made, "raised")
+        (raised,) = told_events(made)
+        assert told(worker, Ack(id="2", by="jo", note="known", verdict="false")).message == (
+            f"acknowledged: {raised['alarm_id']}; verdict kept with samples: {raised['alarm_id']}"
+        )
+        acknowledged = told_events(made)[1]
+        assert (acknowledged["event"], acknowledged["alarm_id"]) == ("acknowledged", raised["event_id"])
+        assert (acknowledged["action"]["by"], acknowledged["action"]["verdict"]) == ("jo", "false")
+        assert last_state(made)["alarms"][0]["acknowledged"] == acknowledged["action"]
+        assert not told(worker, Ack(id="3", alarm_id="0" * 26)).ok
+
+
+def test_alarm_of_before_a_restart_is_not_raised_again_and_cleared_under_its_id(make: Make) -> None:
+    for levels, expected in (([200.0] * 4, ["raised"]), ([200.0] * 6, ["raised"]), ([0.0] * 4, ["raised", "cleared"])):
+        source = Fed()
+        made = make(source, more=EVERY, baseline=0)
+        with running(made) as worker:
+            source.feed(*levels)
+            wait_until(lambda worker=worker, levels=levels: worker._core.windows == len(levels) - 3, "the windows")
+            has_told(made, *expected)
+            found = told_events(made)
+    raised, cleared = found
+    assert raised["event_id"] == raised["alarm_id"] == cleared["alarm_id"] != cleared["event_id"]
+    assert cleared["peak_score"] == pytest.approx(raised["peak_score"])
+
+
+def test_what_is_kept_of_alarms_and_cannot_be_read_costs_nothing_else(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make(Fed(), baseline=0)
+    first._outbox.keep("pump", "alarms", b"\xff")
+    first._outbox.close()
+    source = Fed()
+    made = make(source, more=EVERY, baseline=0)
+    assert "state of the alarms is not read, beginning anew asset=pump" in caplog.text
+    with running(made):
+        source.feed(*[200.0] * 4)
+        has_told(made, "raised")

@@ -89,6 +89,7 @@ DOCUMENTS: dict[str, tuple[str, ...]] = {
     "bench": ("{bundle}", "--windows", "10", "--seconds", "0.1"),
     "doctor": (),
     "evaluate": ("{bundle}", "{faulty}/leak.csv", "--label", "anomaly", "-o", "{folder}/pictures"),
+    "feedback export": ("-o", "{folder}/judged"),
     "inspect": ("{bundle}",),
     "score": ("{bundle}", "{faulty}/leak.csv", "--label", "anomaly", "-o", "{folder}/s.csv"),
     "simulate": ("-o", "{folder}/rig", "--minutes", "1", "--healthy", "1", "--faulty", "0"),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -32,7 +32,7 @@ from edge_vae.errors import BundleError, ConfigError
 from edge_vae.event import Model, Status, encode, notice
 from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
-from edge_vae.outbox import Outbox
+from edge_vae.outbox import NoticeKind, Outbox
 from edge_vae.pipeline import Learned, Pipeline
 from edge_vae.probe import expect_sound
 from edge_vae.publish.delivery import Delivery
@@ -87,6 +87,7 @@ class Agent:
             topics=topics,
             status=status,
             backoff=Backoff(Random()),  # noqa: S311 (jitter, not a secret)
+            drain_per_s=config.outbox.drain_per_s,
         )
         self._stop = threading.Event()
         self._workers = [
@@ -167,8 +168,9 @@ class Agent:
             log.error("stage makes no progress stage=%s", name)
         return not stalled
 
-    def _notice(self, kind: Literal["dropped", "store_reset"], *, asset: str, seq: int, dropped: int | None) -> bytes:
-        return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, stamp=self._stamper()))
+    def _notice(self, kind: NoticeKind, *, asset: str, seq: int, dropped: int | None, salvaged: int | None) -> bytes:
+        stamp = self._stamper()
+        return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, salvaged=salvaged, stamp=stamp))
 
 
 def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None = None) -> Pipeline:

@@ -17,7 +17,7 @@ from edge_vae.backoff import Backoff
 from edge_vae.command import Mailbox, Outcome
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
-from edge_vae.event import AssetState, Event, EventKind, Model, Severity, State, Window, encode
+from edge_vae.event import AssetState, Event, EventKind, Model, Severity, State, Window, encode, priority
 from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
 from edge_vae.pipeline import Drift, Pipeline, Strange, Turn
@@ -217,7 +217,7 @@ class Worker:
             replayed=False,
             dropped=None,
         )
-        seq = self._put(event)
+        seq = self._put(event, timed=math.isfinite(strange.time_s))
         mode = " ".join(f"{column.name}={column.value:g}" for column in strange.channels)
         log.info("unknown mode asset=%s event_id=%s seq=%d %s", self.asset, event.event_id, seq, mode)
 
@@ -265,12 +265,22 @@ class Worker:
     def _keep_learned(self, *, force: bool = False) -> None:
         self._learned_file.save(self._core.learned, time.monotonic(), force=force)
 
-    def _put(self, event: Event) -> int:
-        """The event's sequence number, once it is on disk; a full disk holds the pipeline up, and loses no alarm."""
+    def _put(self, event: Event, *, timed: bool | None = None) -> int:
+        """The event's sequence number, once it is on disk; a full disk holds the pipeline up, and loses no alarm.
+
+        Args:
+            event: Its sequence number is filled in.
+            timed: Whether its time is the source's, and not of this machine's clock; by default if its window is.
+        """
+        own_clock = event.window is None if timed is None else not timed
+        store = functools.partial(
+            self._outbox.put, self.asset, self._topic, functools.partial(_with_seq, event),
+            priority=priority(event.event), own_clock=own_clock,
+        )  # fmt: skip
         attempt = 0
         while True:
             try:
-                return self._outbox.put(self.asset, self._topic, functools.partial(_with_seq, event))
+                return store()
             except OutboxError as error:  # noqa: PERF203 (each try waits for the disk)
                 if self._once or self._stop.is_set():
                     raise

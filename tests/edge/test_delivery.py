@@ -30,8 +30,8 @@ SOON = Backoff(random.Random(1), first_s=0.01, cap_s=0.02)
 stamper = Stamper("b")
 
 
-def encode_notice(kind: Any, *, asset: str, seq: int, dropped: int | None) -> bytes:
-    return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, stamp=stamper()))
+def encode_notice(kind: Any, *, asset: str, seq: int, dropped: int | None, salvaged: int | None) -> bytes:
+    return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, salvaged=salvaged, stamp=stamper()))
 
 
 def raised(asset: str, seq: int, stamp: Stamp) -> bytes:
@@ -62,6 +62,7 @@ def opened(folder: Path) -> Outbox:
 
 
 def delivery(outbox: Outbox, connect: Connect, backoff: Backoff = SOON, **options: Any) -> Delivery:
+    options = {"drain_per_s": 100_000.0} | options
     return Delivery(outbox, connect, topics=TOPICS, status=STATUS, backoff=backoff, **options)
 
 

@@ -32,6 +32,11 @@ TURN_S = 1.0
 """The thread looks at its deadlines at least this often."""
 CLOSE_S = 1.0
 """So long a farewell may take before the socket is simply closed."""
+HOPELESS = frozenset({0x95, 0x99})
+"""Reason codes of MQTT 5 about the message itself: packet too large, payload format invalid."""
+BLAMED = HOPELESS | {0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x97, 0x9A, 0x9B}
+"""Reason codes of a DISCONNECT that may be about a message, and not about the broker's own life: also unspecified,
+malformed, protocol error, implementation specific, not authorized, topic name, quota, retain and QoS not supported."""
 RECEIVE_MAXIMUM = 65535
 """What MQTT 5 lets a client assume when the broker does not say (3.2.2.3.3); MQTT 3.1.1 has no such limit."""
 
@@ -89,6 +94,7 @@ class _Answer:
 
     mid: int
     refusal: str
+    hopeless: bool
 
 
 class MqttLink:
@@ -100,7 +106,7 @@ class MqttLink:
         self._keys: dict[int, int] = {}
         self._client: paho.Client | None = None
         self._closing = threading.Event()
-        self._ended = ""
+        self._ended, self._ended_by_broker = "", False
         self._deadline_s = 0.0
 
     def open(self) -> None:
@@ -137,7 +143,7 @@ class MqttLink:
         key = self._keys.pop(answer.mid, None)
         if key is None:  # QoS 0: paho reports that it was written, which says nothing about its arrival
             return None
-        return Refused(key, answer.refusal) if answer.refusal else Acknowledged(key)
+        return Refused(key, answer.refusal, answer.hopeless) if answer.refusal else Acknowledged(key)
 
     def _tell(self, item: LinkEvent | _Answer) -> None:
         self._news.append(item)
@@ -151,7 +157,7 @@ class MqttLink:
             reason = f"{type(error).__name__}: {error}"
         finally:
             self._client = None  # paho's client and this link refer to each other: without this its sockets stay open
-            self._tell(Lost(reason))
+            self._tell(Lost(reason, self._ended_by_broker))
 
     def _converse(self, client: paho.Client) -> str:
         """Why the connection ended."""
@@ -205,12 +211,17 @@ class MqttLink:
         # What paho calls an unspecified error of its own side is a connection that the other side ended or reset.
         nameless = not flags.is_disconnect_packet_from_server and str(code) == "Unspecified error"
         reason = "connection lost" if nameless else str(code)
+        self._ended_by_broker = (
+            not self._closing.is_set()
+            and not self._ended
+            and (nameless or (flags.is_disconnect_packet_from_server and code.value in BLAMED))
+        )
         self._ended = self._ended or ("closed" if self._closing.is_set() else reason)
 
     def _on_publish(
         self, _client: paho.Client, _userdata: Any, mid: int, code: ReasonCode, _properties: Properties
     ) -> None:
-        self._tell(_Answer(mid, str(code) if code.is_failure else ""))
+        self._tell(_Answer(mid, str(code) if code.is_failure else "", code.value in HOPELESS))
 
 
 class _TlsSocket(ssl.SSLSocket):

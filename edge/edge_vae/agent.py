@@ -29,10 +29,10 @@ from edge_vae.config import AgentConfig, AlarmConfig, PipelineConfig, missing_fi
 from edge_vae.connection import connection
 from edge_vae.detector import load
 from edge_vae.errors import BundleError, ConfigError
-from edge_vae.event import Model, Status, encode, notice
+from edge_vae.event import Model, Status, notice_maker
 from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
-from edge_vae.outbox import NoticeKind, Outbox
+from edge_vae.outbox import Outbox
 from edge_vae.pipeline import Learned, Pipeline
 from edge_vae.probe import expect_sound
 from edge_vae.publish.delivery import Delivery
@@ -75,7 +75,7 @@ class Agent:
         self._outbox = Outbox(
             node.state_dir,
             assets={pipeline.asset: topics.event(pipeline.asset) for pipeline in config.pipelines},
-            notice=self._notice,
+            notice=notice_maker(self._stamper),
             max_bytes=config.outbox.max_bytes,
             on_full=config.outbox.on_full,
         )
@@ -167,10 +167,6 @@ class Agent:
         for name in stalled:
             log.error("stage makes no progress stage=%s", name)
         return not stalled
-
-    def _notice(self, kind: NoticeKind, *, asset: str, seq: int, dropped: int | None, salvaged: int | None) -> bytes:
-        stamp = self._stamper()
-        return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, salvaged=salvaged, stamp=stamp))
 
 
 def assemble(config: PipelineConfig, bundle: Bundle, *, learned: Learned | None = None) -> Pipeline:

@@ -21,6 +21,7 @@ import click
 
 from edge_vae import __version__
 from edge_vae.cli_install import install_service
+from edge_vae.cli_outbox import outbox
 from edge_vae.errors import EX_CONFIG, ConfigError, EdgeVaeError, MissingExtraError
 
 __all__ = ["commands", "main"]
@@ -59,6 +60,7 @@ def commands(debug: bool) -> None:  # noqa: FBT001 (click passes options by keyw
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
 commands.add_command(install_service)
+commands.add_command(outbox)
 
 
 @commands.command("run")

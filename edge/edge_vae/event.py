@@ -8,7 +8,7 @@ The JSON Schemas in `edge_vae.schema` describe the same messages to subscribers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -35,6 +35,7 @@ __all__ = [
     "corrected",
     "encode",
     "notice",
+    "notice_maker",
     "priority",
 ]
 
@@ -255,6 +256,11 @@ def corrected(payload: bytes, boot_id: str, offset_s: float) -> bytes | None:
         window = Window(start=start, end=end)
     changes = {"time": format_time(at_s), "time_quality": "corrected", "window": window}
     return _ENCODER.encode(msgspec.structs.replace(event, **changes))
+
+
+def notice_maker(stamper: Callable[[], Stamp]) -> Callable[..., bytes]:
+    """Makes the payloads of notices, as the outbox asks for them."""
+    return lambda kind, **facts: encode(notice(kind, stamp=stamper(), **facts))
 
 
 def notice(

@@ -17,7 +17,7 @@ from pathlib import Path
 from edge_vae.errors import OutboxError
 from edge_vae.salvage import MAX_NUMBER, Salvaged, carry_over, checksum
 
-__all__ = ["OutboxFile", "connection", "expect_sound"]
+__all__ = ["OutboxFile", "connection", "expect_sound", "is_older"]
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class OutboxFile:
             sqlite3.Error: It is damaged.
         """
         with closing(connection(self.path)) as db:
-            if _kind_and_layout(db) not in [(APPLICATION_ID, layout) for layout in OLDER_LAYOUTS]:
+            if not is_older(db):
                 return
             _expect_ok(db)
             # Checkpointed and without a log beside it: that of the old file must not be replayed into the new one.
@@ -289,8 +289,16 @@ def connection(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return db
 
 
-def expect_sound(db: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError when this is no sound outbox of today's layout."""
+def is_older(db: sqlite3.Connection) -> bool:
+    """Whether this is an outbox of an older layout."""
+    return _kind_and_layout(db) in [(APPLICATION_ID, layout) for layout in OLDER_LAYOUTS]
+
+
+def expect_sound(db: sqlite3.Connection, *, older: bool = False) -> None:
+    """Raise sqlite3.DatabaseError when this is no sound outbox of today's layout, nor, with `older`, of one before."""
+    if older and is_older(db):
+        _expect_ok(db)
+        return
     kind, layout = _kind_and_layout(db)
     if (kind, layout) != (APPLICATION_ID, LAYOUT):
         msg = f"kind {kind:#x} and layout {layout} are not those of an outbox"

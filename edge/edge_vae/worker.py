@@ -37,6 +37,8 @@ STATE_EVERY_S = 10.0
 """The retained state is refreshed with the latest score this often while nothing changes."""
 STEADY_S = 10.0
 """A pipeline that ran for so long was a good one: the next wait after it is a short one."""
+OWN_CLOCK_S = 2.0
+"""A clock that nothing keeps right is off by more against a sensor's own, or else the difference does not matter."""
 _DEFAULT_SEVERITY: Severity = "warning"
 
 
@@ -217,7 +219,7 @@ class Worker:
             replayed=False,
             dropped=None,
         )
-        seq = self._put(event, timed=math.isfinite(strange.time_s))
+        seq = self._put(event)
         mode = " ".join(f"{column.name}={column.value:g}" for column in strange.channels)
         log.info("unknown mode asset=%s event_id=%s seq=%d %s", self.asset, event.event_id, seq, mode)
 
@@ -265,14 +267,9 @@ class Worker:
     def _keep_learned(self, *, force: bool = False) -> None:
         self._learned_file.save(self._core.learned, time.monotonic(), force=force)
 
-    def _put(self, event: Event, *, timed: bool | None = None) -> int:
-        """The event's sequence number, once it is on disk; a full disk holds the pipeline up, and loses no alarm.
-
-        Args:
-            event: Its sequence number is filled in.
-            timed: Whether its time is the source's, and not of this machine's clock; by default if its window is.
-        """
-        own_clock = event.window is None if timed is None else not timed
+    def _put(self, event: Event) -> int:
+        """The event's sequence number, once it is on disk; a full disk holds the pipeline up, and loses no alarm."""
+        own_clock = event.time_quality == "unsynchronised" and _is_of_own_clock(event)
         store = functools.partial(
             self._outbox.put, self.asset, self._topic, functools.partial(_with_seq, event),
             priority=priority(event.event), own_clock=own_clock,
@@ -303,6 +300,12 @@ class Worker:
         )  # fmt: skip
         self._delivery.set_state(self.asset, encode(message))
         self._state_sent_s = time.monotonic()
+
+
+def _is_of_own_clock(event: Event) -> bool:
+    """Whether the event's time is what this machine's clock says of the moment at which its samples arrived."""
+    at_s = event.monotonic_ns / 1e9 + time.time() - time.monotonic()
+    return abs(clock.parse_time(event.time) - at_s) <= OWN_CLOCK_S
 
 
 def _with_seq(event: Event, seq: int) -> bytes:

@@ -40,15 +40,10 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The broker answered that it will not take the message with this key.
-
-    Attributes:
-        hopeless: Whether the message itself is at fault, as one that is too large, and not who may publish there.
-    """
+    """The broker answered that it will not take the message with this key."""
 
     key: int
     reason: str
-    hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class Lost:
     """The connection is over or never came about; what was not acknowledged may or may not have arrived.
 
     Attributes:
-        by_broker: Whether the other side ended it, for no reason of its own that it told.
+        by_broker: Whether the other side ended it without a reason of its own, or said what nobody understands.
     """
 
     reason: str

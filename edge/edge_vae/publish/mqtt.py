@@ -32,11 +32,10 @@ TURN_S = 1.0
 """The thread looks at its deadlines at least this often."""
 CLOSE_S = 1.0
 """So long a farewell may take before the socket is simply closed."""
-HOPELESS = frozenset({0x95, 0x99})
-"""Reason codes of MQTT 5 about the message itself: packet too large, payload format invalid."""
-BLAMED = HOPELESS | {0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x97, 0x9A, 0x9B}
-"""Reason codes of a DISCONNECT that may be about a message, and not about the broker's own life: also unspecified,
-malformed, protocol error, implementation specific, not authorized, topic name, quota, retain and QoS not supported."""
+BLAMED = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
+"""Reason codes of a DISCONNECT that may be about a message, and not about the broker's own life: unspecified, malformed
+packet, protocol error, implementation specific, not authorized, topic name invalid, packet too large, quota exceeded,
+payload format invalid, retain and QoS not supported."""
 RECEIVE_MAXIMUM = 65535
 """What MQTT 5 lets a client assume when the broker does not say (3.2.2.3.3); MQTT 3.1.1 has no such limit."""
 
@@ -94,7 +93,6 @@ class _Answer:
 
     mid: int
     refusal: str
-    hopeless: bool
 
 
 class MqttLink:
@@ -143,7 +141,7 @@ class MqttLink:
         key = self._keys.pop(answer.mid, None)
         if key is None:  # QoS 0: paho reports that it was written, which says nothing about its arrival
             return None
-        return Refused(key, answer.refusal, answer.hopeless) if answer.refusal else Acknowledged(key)
+        return Refused(key, answer.refusal) if answer.refusal else Acknowledged(key)
 
     def _tell(self, item: LinkEvent | _Answer) -> None:
         self._news.append(item)
@@ -208,20 +206,19 @@ class MqttLink:
     def _on_disconnect(
         self, _client: paho.Client, _userdata: Any, flags: Any, code: ReasonCode, _properties: Properties | None
     ) -> None:
-        # What paho calls an unspecified error of its own side is a connection that the other side ended or reset.
-        nameless = not flags.is_disconnect_packet_from_server and str(code) == "Unspecified error"
+        # What paho calls an unspecified error of its own side is a connection that the other side ended or reset; a
+        # protocol error of its own side is an answer that it cannot read, as mosquitto 2.0 gives to a large message.
+        from_server = flags.is_disconnect_packet_from_server
+        nameless = not from_server and str(code) == "Unspecified error"
         reason = "connection lost" if nameless else str(code)
-        self._ended_by_broker = (
-            not self._closing.is_set()
-            and not self._ended
-            and (nameless or (flags.is_disconnect_packet_from_server and code.value in BLAMED))
-        )
+        blamed = code.value in BLAMED if from_server else nameless or str(code) == "Protocol error"
+        self._ended_by_broker = blamed and not self._ended and not self._closing.is_set()
         self._ended = self._ended or ("closed" if self._closing.is_set() else reason)
 
     def _on_publish(
         self, _client: paho.Client, _userdata: Any, mid: int, code: ReasonCode, _properties: Properties
     ) -> None:
-        self._tell(_Answer(mid, str(code) if code.is_failure else "", code.value in HOPELESS))
+        self._tell(_Answer(mid, str(code) if code.is_failure else ""))
 
 
 class _TlsSocket(ssl.SSLSocket):

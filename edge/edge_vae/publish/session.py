@@ -160,7 +160,6 @@ class Session:
         self._alone: int | None = None
         self._waits_alone = False
         self._delivered: list[int] = []
-        self._hopeless: list[Refused] = []
         self._backlog: dict[str, int] = {}
         self._after: dict[str, int] = {}
         self._floor = self._turns = 0
@@ -199,9 +198,6 @@ class Session:
         if self._delivered:
             self._outbox.delete(*self._delivered)
             self._delivered.clear()
-        while self._hopeless:
-            self._outbox.blame([self._hopeless[-1].key], self._hopeless[-1].reason)
-            self._hopeless.pop()
         if speaks and self._takes:
             self._send_stored(now_s)
 
@@ -223,7 +219,7 @@ class Session:
         if isinstance(event, Acknowledged):
             self._acknowledged(event.key)
         elif isinstance(event, Refused):
-            self._refused(event, now_s)
+            self._refused(event.key, event.reason, now_s)
         elif isinstance(event, Opened):
             self.opened_s = now_s
             self._limit = min(self._limit, event.receive_maximum)
@@ -244,17 +240,16 @@ class Session:
             self._delivered.append(key)
             self._window = min(self._window + 1, self._limit)
 
-    def _refused(self, event: Refused, now_s: float) -> None:
+    def _refused(self, key: int, reason: str, now_s: float) -> None:
         self._counters.refused += 1
-        topic = self._in_flight.pop(event.key)
-        if event.key > 0:
-            self._outbox.release([event.key])
-            self._hopeless += [event] if event.hopeless else []
+        topic = self._in_flight.pop(key)
+        if key > 0:
+            self._outbox.release([key])
         else:
             self._retained.again(topic)
         delay_s = self._refusals.add(topic, now_s)
         if delay_s is not None:
-            log.warning("publish refused topic=%s reason=%s retry_in_s=%.1f", topic, event.reason, delay_s)
+            log.warning("publish refused topic=%s reason=%s retry_in_s=%.1f", topic, reason, delay_s)
 
     @property
     def _room(self) -> int:

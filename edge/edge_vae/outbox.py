@@ -382,6 +382,7 @@ class Outbox:
             self._tell(db, "dropped", asset, topic, dropped)
             log.warning("messages dropped, notice stored asset=%s dropped=%d", asset, dropped)
         db.execute("UPDATE dropped SET unreported = 0")
+        self._overflow.reset()
         self._stock.unreported = False
 
     def _tell(

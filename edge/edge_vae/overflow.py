@@ -32,13 +32,16 @@ class Doomed:
 
     key: int
     asset: str
+    seq: int
     topic: str
     reports: int
     priority: int
     size: int
 
 
-_SELECT = "SELECT key, asset, topic, reports, priority, LENGTH(payload) FROM message WHERE"
+_WIDEST = 1 << 62
+"""Wider than any gap between two sequence numbers."""
+_SELECT = "SELECT key, asset, seq, topic, reports, priority, LENGTH(payload) FROM message WHERE"
 # The condition of the index `lesser` must stand here as it stands there.
 _LEVELS = (
     f"{_SELECT} priority < 2 AND priority = 0 AND key > ? ORDER BY key",
@@ -50,11 +53,12 @@ _LEVELS = (
 class Overflow:
     """Chooses the messages that make room for another one.
 
-    `drop_oldest`: the oldest. `drop_newest`: none, so the new one is dropped. `thin`: of what is worth least, every
-    second message of each asset, from the oldest on, as many as must go; the next time it goes on where it stopped, and
-    begins again with the oldest at the end. All updates go before the first note, and all notes before the first alarm.
-    The end of an alarm goes where the beginning before it went. A message is dropped itself if what is worth no more
-    than it gives too little.
+    `drop_oldest`: the oldest. `drop_newest`: none, so the new one is dropped. `thin`: of what is worth least, as many
+    as must go, in passes from the oldest to the newest. The first pass leaves every second message of an asset, the next
+    every fourth, and so on, by sequence numbers; the next time it goes on where it stopped. So what is left is spread
+    evenly over all the time, only the newest lie closer, and the first one stays. All updates go before the first note,
+    and all notes before the first alarm. The end of an alarm goes where the beginning before it went. A message is
+    dropped itself if what is worth no more than it gives too little.
 
     Args:
         on_full: The policy.
@@ -62,7 +66,7 @@ class Overflow:
 
     def __init__(self, on_full: OnFull) -> None:
         self._on_full = on_full
-        self._passes = tuple(_Pass(select) for select in _LEVELS)
+        self._passes = tuple(_Passes(select) for select in _LEVELS)
 
     def doomed(self, db: sqlite3.Connection, excess: int, priority: int, held: Collection[int]) -> list[Doomed] | None:
         """Messages whose payloads take at least `excess` bytes together; None if the policy gives too few.
@@ -83,40 +87,55 @@ class Overflow:
                 return found
         return None
 
+    def reset(self) -> None:
+        """There is room again: the next time, `thin` begins anew."""
+        for each in self._passes:
+            each.reset()
+
     def _thinned(self, db: sqlite3.Connection, priority: int, held: Collection[int]) -> Iterator[Doomed]:
         for level, each in enumerate(self._passes):
             if level <= priority:
                 yield from each.doomed(db, held)
 
 
-class _Pass:
-    """Goes over the messages of one level again and again, and drops every second one of each asset."""
+class _Passes:
+    """Goes over the messages of one level again and again, and leaves a gap that doubles from pass to pass."""
 
     def __init__(self, select: str) -> None:
         self._select = select
-        self._after = 0
-        self._drops: dict[str, bool] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with the oldest message and the smallest gap."""
+        self._gap = 1
+        self._next()
 
     def doomed(self, db: sqlite3.Connection, held: Collection[int]) -> Iterator[Doomed]:
         """Messages to drop until all of them are, without those that are held."""
         gone = set(held)
-        idle = False
         while True:
-            found = 0
             for row in _read(db, self._select, self._after):
                 self._after = row.key
-                if row.key not in gone and (self._chosen(row) or idle):
+                if row.key not in gone and self._chosen(row):
                     gone.add(row.key)
-                    found += 1
                     yield row
-            self._after = 0
-            if idle and not found:
+            if self._gap > _WIDEST:
                 return
-            idle = not found  # at most one of each asset is left, and ends whose beginnings are gone
+            self._next()
+
+    def _next(self) -> None:
+        self._gap *= 2
+        self._after = 0
+        self._kept: dict[str, int] = {}
+        self._drops: dict[str, bool] = {}
 
     def _chosen(self, row: Doomed) -> bool:
+        if self._gap > _WIDEST:  # one beginning of each asset is left, and ends whose beginnings are gone
+            return True
         if row.priority != Priority.END:
-            self._drops[row.asset] = not self._drops.get(row.asset, True)
+            self._drops[row.asset] = 0 < row.seq - self._kept.get(row.asset, row.seq) < self._gap
+            if not self._drops[row.asset]:
+                self._kept[row.asset] = row.seq
         return self._drops.get(row.asset, False)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from edge_vae.errors import OutboxError
 from edge_vae.outbox import OnFull, Outbox, Stored
+from old_outbox import LAYOUT_1
 
 ASSETS = {"pump": "t/pump/event", "fan": "t/fan/event"}
 NOTICE_SIZE = 80
@@ -450,23 +451,6 @@ def test_any_one_page_but_the_root_of_the_messages_may_be_lost_without_losing_mo
             assert outbox.salvaged is not None
             saved = outbox.salvaged.messages.total()
             assert saved >= 60 - 13 or (page, saved) == (1, 0)
-
-
-LAYOUT_1 = """
-CREATE TABLE message (
-        key INTEGER PRIMARY KEY AUTOINCREMENT, asset TEXT NOT NULL, seq INTEGER NOT NULL, topic TEXT NOT NULL,
-        payload BLOB NOT NULL, reports INTEGER NOT NULL);
-CREATE TABLE sequence (asset TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE dropped (
-        asset TEXT NOT NULL, policy TEXT NOT NULL, topic TEXT NOT NULL, total INTEGER NOT NULL,
-        unreported INTEGER NOT NULL, PRIMARY KEY (asset, policy)) WITHOUT ROWID;
-PRAGMA application_id = 1163284290;
-PRAGMA user_version = 1;
-INSERT INTO sqlite_sequence VALUES ('message', 9);
-INSERT INTO sequence VALUES ('pump', 6), ('fan', 2);
-INSERT INTO dropped VALUES ('pump', 'drop_newest', 't/pump/event', 3, 2);
-INSERT INTO message VALUES (5, 'pump', 5, 't/pump/event', x'2121', 0), (7, 'pump', 6, 't/pump/event', x'3030', 4);
-"""
 
 
 def test_a_file_of_the_layout_before_is_carried_over_whole(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ class Overflow:
     """Chooses the messages that make room for another one.
 
     `drop_oldest`: the oldest. `drop_newest`: none, so the new one is dropped. `thin`: of what is worth least, as many
-    as must go, in passes from the oldest to the newest. The first pass leaves every second message of an asset, the next
-    every fourth, and so on, by sequence numbers; the next time it goes on where it stopped. So what is left is spread
+    as must go, in passes from the oldest to the newest. The first pass leaves every second message of an asset, the
+    next every fourth, and so on, by sequence numbers; later it goes on where it stopped. So what is left is spread
     evenly over all the time, only the newest lie closer, and the first one stays. All updates go before the first note,
     and all notes before the first alarm. The end of an alarm goes where the beginning before it went. A message is
     dropped itself if what is worth no more than it gives too little.
@@ -103,7 +103,10 @@ class _Passes:
 
     def __init__(self, select: str) -> None:
         self._select = select
-        self.reset()
+        self._gap, self._after = 1, 0
+        self._kept: dict[str, int] = {}
+        self._drops: dict[str, bool] = {}
+        self._next()
 
     def reset(self) -> None:
         """Begin with the oldest message and the smallest gap."""
@@ -126,8 +129,8 @@ class _Passes:
     def _next(self) -> None:
         self._gap *= 2
         self._after = 0
-        self._kept: dict[str, int] = {}
-        self._drops: dict[str, bool] = {}
+        self._kept.clear()
+        self._drops.clear()
 
     def _chosen(self, row: Doomed) -> bool:
         if self._gap > _WIDEST:  # one beginning of each asset is left, and ends whose beginnings are gone

@@ -458,7 +458,21 @@ def test_nothing_is_blamed_for_a_broker_that_goes_down_or_a_cable_that_is_pulled
         broker.stop()
 
 
-# Times of a clock that is set late.
+# Times of a clock that is set late, or jumps.
+
+
+def test_a_clock_that_jumps_hours_both_ways_changes_no_order_and_loses_nothing(outbox: Outbox) -> None:
+    chance = random.Random(5)
+    jumping = Stamper("b", wall=lambda: 1_583_020_800.0 + chance.uniform(-1e5, 1e5))
+    broker = MemoryBroker()
+    with running(outbox, broker.link, wall=lambda: chance.uniform(0, 2e9)):
+        for _ in range(100):
+            outbox.put("pump", ASSETS["pump"], lambda seq: raised("pump", seq, jumping()))
+        wait_empty(outbox)
+    received = events(broker.received)
+    check_complete_and_in_order(received, {"pump": 100})
+    ids = [event["event_id"] for event in received]
+    assert ids == sorted(set(ids))
 
 
 def test_waiting_messages_get_their_times_when_the_clock_is_set(outbox: Outbox) -> None:

@@ -42,8 +42,8 @@ def test_every_second_message_goes_from_the_oldest_on_and_only_as_many_as_must(o
 
 
 def test_what_is_left_is_spread_evenly_over_all_the_time_and_the_newest_lie_close(outbox: Outbox) -> None:
-    put(outbox, *[NOTE] * 400)
-    assert kept(outbox) == [*range(1, 386, 32), *range(394, 401)]
+    put(outbox, *[NOTE] * 120)
+    assert kept(outbox) == [*range(1, 114, 8), *range(116, 121)]
 
 
 def test_updates_go_before_notes_and_notes_before_alarms(outbox: Outbox) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from edge_vae import __version__, clock, notify
 from edge_vae.assembly import Assembly, assemble
@@ -27,7 +27,7 @@ from edge_vae.config import AgentConfig, PipelineConfig, missing_files, read_con
 from edge_vae.connection import connection
 from edge_vae.counters import count
 from edge_vae.errors import ConfigError
-from edge_vae.event import AgentCounters, Status, encode, notice
+from edge_vae.event import AgentCounters, Status, notice_maker
 from edge_vae.feedback import Feedback
 from edge_vae.health_port import HealthPort
 from edge_vae.heap import keep_small
@@ -80,7 +80,7 @@ class Agent:
         self._outbox = Outbox(
             node.state_dir,
             assets=self._event_topics(config),
-            notice=self._notice,
+            notice=notice_maker(self._stamper),
             max_bytes=config.outbox.max_bytes,
             on_full=config.outbox.on_full,
         )
@@ -90,6 +90,7 @@ class Agent:
             topics=self._topics,
             status=self._status,
             backoff=Backoff(Random()),  # noqa: S311 (jitter, not a secret)
+            drain_per_s=config.outbox.drain_per_s,
         )
         self._feedback = Feedback(node.state_dir, max_bytes=config.feedback.max_bytes)
         self._workers = Workers(self._worker(assembly, source) for assembly, source in parts)
@@ -229,9 +230,6 @@ class Agent:
 
     def _event_topics(self, config: AgentConfig) -> dict[str, str]:
         return {pipeline.asset: self._topics.event(pipeline.asset) for pipeline in config.pipelines}
-
-    def _notice(self, kind: Literal["dropped", "store_reset"], *, asset: str, seq: int, dropped: int | None) -> bytes:
-        return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, stamp=self._stamper()))
 
 
 def read_whole(file: Path) -> AgentConfig:

@@ -20,6 +20,7 @@ import click
 
 from edge_vae import __version__
 from edge_vae.cli_install import install_service
+from edge_vae.cli_outbox import outbox
 from edge_vae.errors import EX_CONFIG, ConfigError, EdgeVaeError, MissingExtraError
 from edge_vae.log_line import log_to_stderr
 
@@ -62,6 +63,7 @@ def commands(debug: bool, log_format: Literal["text", "json"]) -> None:  # noqa:
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
 commands.add_command(install_service)
+commands.add_command(outbox)
 
 
 @commands.command("run")

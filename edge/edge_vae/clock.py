@@ -10,8 +10,8 @@ from typing import Literal
 
 __all__ = ["TimeQuality", "boot_id", "format_time", "kernel_synchronised", "parse_time", "time_quality"]
 
-TimeQuality = Literal["synchronised", "unsynchronised"]
-"""Whether something disciplines the system clock."""
+TimeQuality = Literal["synchronised", "unsynchronised", "corrected"]
+"""Whether something disciplines the system clock; `corrected`: it began to later, and the time was set right then."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SYNCHRONISED = Path("/run/systemd/timesync/synchronized")

@@ -17,6 +17,8 @@ from edge_vae.broker_config import MqttConfig, Name, no_level
 from edge_vae.drift import DEFAULT_HOURS
 from edge_vae.errors import Problem
 from edge_vae.modbus_config import ModbusConfig, shared_line_mistakes
+from edge_vae.overflow import OnFull
+from edge_vae.publish.pace import DEFAULT_DRAIN_PER_S, MAX_DRAIN_PER_S
 from edge_vae.source_config import JoinConfig, ReplayConfig, SourceConfig, StdinConfig, source_mistakes
 from edge_vae.toml_lines import Key, dotted
 from edge_vae.toml_table import Mistake, Table
@@ -79,10 +81,11 @@ class NodeConfig(Table, frozen=True, kw_only=True):
 
 
 class OutboxConfig(Table, frozen=True, kw_only=True):
-    """The store of undelivered messages."""
+    """The store of undelivered messages, and how fast a backlog leaves it."""
 
     max_bytes: Annotated[int, Meta(ge=MIN_OUTBOX_BYTES)] = DEFAULT_OUTBOX_BYTES
-    on_full: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
+    on_full: OnFull = "drop_oldest"
+    drain_per_s: Annotated[float, Meta(gt=0, le=MAX_DRAIN_PER_S)] = DEFAULT_DRAIN_PER_S
 
 
 class HealthConfig(Table, frozen=True, kw_only=True):

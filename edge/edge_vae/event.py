@@ -8,12 +8,14 @@ The JSON Schemas in `edge_vae.schema` describe the same messages to subscribers.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from edge_vae.clock import TimeQuality
+from edge_vae.clock import TimeQuality, format_time, parse_time
+from edge_vae.overflow import Priority
 from edge_vae.stamp import Stamp
 
 __all__ = [
@@ -38,17 +40,20 @@ __all__ = [
     "Verdict",
     "Window",
     "as_replayed",
+    "corrected",
     "encode",
     "notice",
+    "notice_maker",
+    "priority",
 ]
 
 EventKind = Literal[
     "raised", "updated", "cleared", "acknowledged", "shelved", "unshelved", "flood_begun", "flood_ended",
-    "drift", "unknown_mode", "dropped", "store_reset",
+    "drift", "unknown_mode", "dropped", "set_aside", "store_reset",
 ]  # fmt: skip
 """Alarm raised, still active, or cleared; what an operator did with alarms; more alarms than anybody reads, and their
 end; a slow change of normal operation; an operating mode that the model does not know; messages dropped from a full
-outbox; a damaged outbox replaced by an empty one."""
+outbox; a message that no broker took, set aside; a damaged outbox replaced by a new one."""
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """In rising order."""
@@ -167,7 +172,9 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         peak_score: Highest score of the alarm so far; of `flood_ended` that of all that were not told.
         ratio: score / threshold.
         replayed: True when the message waited in the outbox for a connection.
-        dropped: Number of messages that a `dropped` event stands for; null in all others.
+        dropped: Number of messages that a `dropped` or `set_aside` event stands for, or that were lost with a damaged
+            outbox, null where that cannot be told; null in all others.
+        salvaged: Number of messages that were saved from a damaged outbox; null in all but `store_reset`.
         cause: What the alarm is about; null where there is no alarm.
         reason: Why an alarm is told again; null in all events but `updated`.
         action: What an operator did; of other events of an alarm, how it was acknowledged, null where it was not.
@@ -194,11 +201,12 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: Model | None
     quality: Quality | None
     replayed: bool
-    dropped: AtLeast1 | None
+    dropped: AtLeast0 | None
     cause: Cause | None
     reason: UpdateReason | None
     action: Action | None
     collapsed: AtLeast1 | None
+    salvaged: AtLeast0 | None = None
 
     def __post_init__(self) -> None:
         _nulls_for_unreadable(self, "score", "peak_score", "threshold", "ratio")
@@ -364,12 +372,23 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     time: Time
 
 
+_PRIORITIES: Mapping[str, Priority] = {
+    "raised": Priority.BEGINNING,
+    "cleared": Priority.END,
+    "updated": Priority.UPDATE,
+}
 _ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Event)
 
 
 def encode(message: Event | Reply | State | Status) -> bytes:
     """The message as JSON."""
     return _ENCODER.encode(message)
+
+
+def priority(kind: EventKind) -> Priority:
+    """What an event is worth when not all can be kept."""
+    return _PRIORITIES.get(kind, Priority.NOTE)
 
 
 def as_replayed(payload: bytes) -> bytes:
@@ -383,13 +402,47 @@ def as_replayed(payload: bytes) -> bytes:
     return _ENCODER.encode(message | {"replayed": True})
 
 
+def corrected(payload: bytes, boot_id: str, offset_s: float) -> bytes | None:
+    """The same event with times of a clock that is right by now; None for one whose times are not known any better.
+
+    Args:
+        payload: Of an event with times of this machine's clock.
+        boot_id: The boot that `offset_s` belongs to.
+        offset_s: What the wall clock is ahead of the monotonic clock.
+    """
+    try:
+        event = _DECODER.decode(payload)
+    except msgspec.MsgspecError:
+        return None
+    if event.time_quality != "unsynchronised" or event.boot_id != boot_id:
+        return None
+    at_s = event.monotonic_ns / 1e9 + offset_s
+    window, error_s = event.window, at_s - parse_time(event.time)
+    if window is not None:
+        start, end = (format_time(parse_time(time) + error_s) for time in (window.start, window.end))
+        window = Window(start=start, end=end)
+    changes = {"time": format_time(at_s), "time_quality": "corrected", "window": window}
+    return _ENCODER.encode(msgspec.structs.replace(event, **changes))
+
+
+def notice_maker(stamper: Callable[[], Stamp]) -> Callable[..., bytes]:
+    """Makes the payloads of notices, as the outbox asks for them."""
+    return lambda kind, **facts: encode(notice(kind, stamp=stamper(), **facts))
+
+
 def notice(
-    kind: Literal["dropped", "store_reset"], *, asset: str, seq: int, dropped: int | None, stamp: Stamp
+    kind: Literal["dropped", "set_aside", "store_reset"],
+    *,
+    asset: str,
+    seq: int,
+    dropped: int | None,
+    salvaged: int | None = None,
+    stamp: Stamp,
 ) -> Event:
     """An event about an asset's messages rather than its samples: no score, no window, no model."""
     return Event(
         event_id=stamp.event_id, alarm_id=None, seq=seq, asset=asset, event=kind, severity="warning",
         time=stamp.time, time_quality=stamp.time_quality, boot_id=stamp.boot_id, monotonic_ns=stamp.monotonic_ns,
         score=None, peak_score=None, threshold=None, ratio=None, channels=(), window=None, model=None, quality=None,
-        replayed=False, dropped=dropped, cause=None, reason=None, action=None, collapsed=None,
+        replayed=False, dropped=dropped, cause=None, reason=None, action=None, collapsed=None, salvaged=salvaged,
     )  # fmt: skip

@@ -5,7 +5,8 @@ transaction that drops, and moved from that count into one `dropped` notice for 
 stores the notice, as soon as the outbox has drained to half. So a drop is reported once, whenever the power is cut.
 A notice that is itself dropped gives its count back. What is kept of an asset beside its messages goes to disk in the
 transaction of the message that tells of it. Every dropped message leaves a gap in the asset's sequence
-numbers, and the counts add up to the gaps.
+numbers, and the counts add up to the gaps. So do those of messages that were set aside, because the broker parted from
+us whenever it got them.
 """
 
 from __future__ import annotations
@@ -14,55 +15,92 @@ import json
 import logging
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from edge_vae.outbox_file import OutboxFile
+from edge_vae.overflow import OnFull, Overflow, Priority
+from edge_vae.salvage import Salvaged, checksum
 
-__all__ = ["EncodeNotice", "OnFull", "Outbox", "Stored"]
+__all__ = ["EncodeNotice", "NoticeKind", "OnFull", "Outbox", "Priority", "Stored"]
 
 log = logging.getLogger(__name__)
 
-OnFull = Literal["drop_oldest", "drop_newest"]
-"""What is dropped when a message does not fit."""
+NoticeKind = Literal["dropped", "set_aside", "store_reset"]
+SET_ASIDE_AFTER = 5
+"""So often a broker may part from us over a message before it is set aside: a broker that is killed in the same moment
+each time is a coincidence that does not repeat itself so often."""
+ASIDE_PART = 8
+"""Messages set aside may take this part of the outbox's bytes, in addition to them; then the oldest are deleted."""
+_BATCH = 200
+"""Messages that are rewritten in one transaction: it must not hold up a pipeline."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A message in the outbox; keys rise in the order in which messages were put and are never used again."""
+    """A message in the outbox; keys rise in the order in which messages were put and are never used again.
+
+    Attributes:
+        parted: How often a broker parted from us while this message was on its way.
+    """
 
     key: int
     asset: str
     seq: int
     topic: str
     payload: bytes
+    parted: int
 
 
 class EncodeNotice(Protocol):
     """Makes the payload of an event about an asset's messages; must not call the outbox."""
 
-    def __call__(self, kind: Literal["dropped", "store_reset"], *, asset: str, seq: int, dropped: int | None) -> bytes:
-        """The payload; `dropped` is the number of messages for kind `dropped`, else None."""
+    def __call__(self, kind: NoticeKind, *, asset: str, seq: int, dropped: int | None, salvaged: int | None) -> bytes:
+        """The payload.
+
+        Args:
+            kind: What happened.
+            asset: Whose messages it is about.
+            seq: The notice's own sequence number.
+            dropped: Number of messages that were dropped, set aside or lost with a damaged file; None: nobody knows.
+            salvaged: Number of messages that were saved from a damaged file; None for other kinds.
+        """
         ...
+
+
+@dataclass(slots=True)
+class _Stock:
+    """What is stored, in memory: number of messages and highest key of each asset, bytes, unreported and all drops."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    last_keys: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+    unreported: bool = False
+    dropped: int = 0
+
+    def copy(self) -> _Stock:
+        return replace(self, counts=self.counts.copy(), last_keys=self.last_keys.copy())
 
 
 class Outbox:
     """`outbox.db` in the state directory. Every call is whole or without effect, and threads may share one outbox.
 
-    A damaged file is moved aside, when opened or while running, and the fresh one begins with a `store_reset` notice
-    for each asset, whose sequence numbers start again at 1.
+    A damaged file is moved aside, when opened or while running. The fresh one begins with what could be read of it and
+    goes on with a `store_reset` notice for each asset; sequence numbers start again at 1 where they could not be read.
 
     Args:
         state_dir: Folder of the file, made if absent.
         assets: The topic for notices about each asset.
         notice: Makes the payload of a notice.
         max_bytes: Limit on the sum of payload sizes; notices may exceed it by their own size.
-        on_full: Which messages are dropped when one does not fit. `drop_oldest` spares those that were taken.
+        on_full: Which messages are dropped when one does not fit; those that were taken are spared.
 
     Raises:
         OutboxError: The file cannot be read or written, or another process uses it; also from every method.
@@ -75,13 +113,14 @@ class Outbox:
             msg = f"expected max_bytes of at least 1, received {max_bytes}"
             raise ValueError(msg)
         self._assets, self._notice, self._max_bytes, self._on_full = assets, notice, max_bytes, on_full
+        self._overflow = Overflow(on_full)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
         self.last_key = 0
         """The highest key that was ever used."""
         self._held: set[int] = set()
         self._kept: dict[tuple[str, str], bytes] = {}
-        self._count, self._size, self._unreported, self._dropped = 0, 0, False, 0
+        self._stock, self._counted = _Stock(), False
         self._file = OutboxFile(state_dir, self._fill)
         self._take_stock()
         rows = self._commit(lambda db: db.execute("SELECT asset, what, value FROM kept").fetchall())
@@ -94,19 +133,29 @@ class Outbox:
         return self._file.moved_to
 
     @property
+    def salvaged(self) -> Salvaged | None:
+        """What was saved from that file."""
+        return self._file.salvaged
+
+    @property
     def count(self) -> int:
         """Number of stored messages."""
-        return self._count
+        return self._stock.counts.total()
 
     @property
     def size_bytes(self) -> int:
         """Sum of the sizes of the stored payloads."""
-        return self._size
+        return self._stock.size
+
+    def waiting(self) -> dict[str, int]:
+        """The highest key of each asset that has messages stored."""
+        with self._lock:
+            return {asset: self._stock.last_keys[asset] for asset, count in self._stock.counts.items() if count}
 
     @property
     def dropped_total(self) -> int:
         """Number of messages dropped since the file was made."""
-        return self._dropped
+        return self._stock.dropped
 
     def serve(self, assets: Mapping[str, str]) -> None:
         """From now on these are the assets, each with the topic of its events, that are told of a damaged file."""
@@ -121,7 +170,14 @@ class Outbox:
         self._listeners.append(wake)
 
     def put(
-        self, asset: str, topic: str, encode: Callable[[int], bytes], *, kept: Mapping[str, bytes] | None = None
+        self,
+        asset: str,
+        topic: str,
+        encode: Callable[[int], bytes],
+        *,
+        priority: Priority = Priority.BEGINNING,
+        own_clock: bool = False,
+        kept: Mapping[str, bytes] | None = None,
     ) -> int:
         """The message's sequence number, once the message is on disk (or dropped by the policy, and counted).
 
@@ -129,14 +185,16 @@ class Outbox:
             asset: Whose sequence number it takes.
             topic: Where it is to be published.
             encode: Makes the payload from the sequence number; must not call the outbox.
+            priority: What it is worth to the policy `thin`.
+            own_clock: Whether its times are of this machine's clock, so that `rewrite` may correct them.
             kept: What is to be kept of the asset from now on, by name; stored together with the message or not at all.
         """
 
         def work(db: sqlite3.Connection) -> int:
             seq = _next_seq(db, asset)
             payload = encode(seq)
-            if self._make_room(db, len(payload)):
-                self._store(db, asset, seq, topic, payload, reports=0)
+            if self._make_room(db, len(payload), priority):
+                self._store(db, asset, seq, topic, payload, priority=priority, own_clock=own_clock)
             else:
                 self._count_dropped(db, asset, topic, messages=1, unreported=1)
             self._report_drops(db)
@@ -163,17 +221,18 @@ class Outbox:
 
     def pending(self, after: int, limit: int) -> list[Stored]:
         """The first `limit` messages with a key above `after`, in the order in which they were put."""
-        return self._commit(lambda db: _select(db, after, limit, ()))
+        return self._commit(lambda db: _select(db, after, limit))
 
-    def take(self, after: int, limit: int, *, skip_topics: Collection[str] = ()) -> list[Stored]:
-        """Like `pending`, without messages already taken and those on topics to skip; the result is taken from now on.
+    def take(self, asset: str, after: int, limit: int, *, skip_topics: Collection[str] = ()) -> list[Stored]:
+        """Like `pending`, of one asset, without messages already taken and those on topics to skip.
 
-        A taken message may be on its way to the broker, so it is not dropped until it is released.
+        The result is taken from now on: a taken message may be on its way to the broker, so it is not dropped until it
+        is released.
         """
 
         def work(db: sqlite3.Connection) -> list[Stored]:
-            free = (s for s in _select(db, after, limit + len(self._held), skip_topics) if s.key not in self._held)
-            return list(islice(free, limit))
+            found = _select(db, after, limit + len(self._held), asset=asset, skip_topics=skip_topics)
+            return list(islice((s for s in found if s.key not in self._held), limit))
 
         with self._lock:
             taken = self._commit(work)
@@ -197,6 +256,49 @@ class Outbox:
             self._commit(work)
             self._held.difference_update(keys)
 
+    def blame(self, keys: Collection[int], reason: str) -> None:
+        """Note that the broker parted from us while these messages were on their way; several are only suspected.
+
+        A message that was alone `SET_ASIDE_AFTER` times is set aside, and a notice tells it.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            parted = "parted + 1" if len(keys) == 1 else "MAX(parted, 1)"
+            for key in keys:
+                db.execute(f"UPDATE message SET parted = {parted} WHERE key = ?", (key,))  # noqa: S608 (one of two)
+            select = "SELECT key FROM message WHERE key = ? AND parted >= ?"
+            for key in keys:
+                if db.execute(select, (key, SET_ASIDE_AFTER)).fetchone():
+                    self._set_aside(db, key, reason)
+            self._report_drops(db)
+
+        self._commit(work)
+
+    def rewrite(self, change: Callable[[bytes], bytes | None]) -> int:
+        """Number of waiting messages with times of this machine's clock that `change` gave another payload.
+
+        Args:
+            change: The new payload, or None to leave it; must not call the outbox.
+        """
+        select = "SELECT key, asset, seq, topic, payload FROM message WHERE own_clock AND key > ? ORDER BY key LIMIT ?"
+
+        def work(db: sqlite3.Connection, after: int) -> tuple[int | None, int]:
+            changed, rows = 0, db.execute(select, (after, _BATCH)).fetchall()
+            for key, asset, seq, topic, payload in rows:
+                if (new := change(payload)) is not None:
+                    row = (new, checksum(asset, seq, topic, new), key)
+                    db.execute("UPDATE message SET payload = ?, crc = ?, own_clock = 0 WHERE key = ?", row)
+                    self._stock.size += len(new) - len(payload)
+                    changed += 1
+            return (rows[-1][0] if rows else None), changed
+
+        last: int | None = 0
+        total = 0
+        while last is not None:
+            last, changed = self._commit(partial(work, after=last))
+            total += changed
+        return total
+
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with self._lock:
@@ -216,76 +318,88 @@ class Outbox:
                 return self._transaction(work)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        db, before = self._file.db, (self._count, self._size, self._unreported, self._dropped)
+        db, before = self._file.db, self._stock.copy()
         try:
             db.execute("BEGIN IMMEDIATE")
             result = work(db)
             db.execute("COMMIT")
         except BaseException:
-            self._count, self._size, self._unreported, self._dropped = before
+            self._stock = before
             if db.in_transaction:
                 db.rollback()
             raise
         return result
 
-    def _fill(self, db: sqlite3.Connection, replaces: bool) -> None:  # noqa: FBT001 (the signature that OutboxFile calls)
+    def _fill(self, db: sqlite3.Connection, salvaged: Salvaged | None) -> None:
         """Keys go on where they were, so that a late acknowledgement deletes no other message; what is kept stays."""
-        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('message', ?)", (self.last_key,))
-        for asset, topic in self._assets.items() if replaces else ():
+        if salvaged is None:
+            return
+        db.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'message'", (self.last_key,))
+        others = {asset: topic for asset, topic in salvaged.topics.items() if asset not in self._assets}
+        for asset, topic in {**self._assets, **others}.items():
+            saved = salvaged.messages[asset]
+            # Only who has counted before can tell what is missing.
+            lost = max(0, self._stock.counts[asset] - saved) if self._counted else None
             seq = _next_seq(db, asset)
-            _insert(db, asset, seq, topic, self._notice("store_reset", asset=asset, seq=seq, dropped=None), 0)
+            payload = self._notice("store_reset", asset=asset, seq=seq, dropped=lost, salvaged=saved)
+            _insert(db, asset, seq, topic, payload, reports=lost or 0, priority=Priority.NOTE, own_clock=True)
         for (asset, what), value in self._kept.items():
             _keep(db, asset, what, value)
 
     def _take_stock(self) -> None:
         """Bring what is held in memory in line with the file."""
         with self._file.errors():
-            db = self._file.db
-            stock = "SELECT COUNT(*), COALESCE(SUM(LENGTH(payload)), 0) FROM message"
-            self._count, self._size = db.execute(stock).fetchone()
-            self._unreported = db.execute("SELECT COUNT(*) FROM dropped WHERE unreported > 0").fetchone()[0] > 0
-            self._dropped = db.execute("SELECT COALESCE(SUM(total), 0) FROM dropped").fetchone()[0]
+            db, stock = self._file.db, _Stock()
+            select = "SELECT asset, COUNT(*), SUM(LENGTH(payload)), MAX(key) FROM message GROUP BY asset"
+            for asset, count, size, last_key in db.execute(select):
+                stock.counts[asset], stock.last_keys[asset] = count, last_key
+                stock.size += size
+            stock.unreported = db.execute("SELECT COUNT(*) FROM dropped WHERE unreported > 0").fetchone()[0] > 0
+            stock.dropped = db.execute("SELECT COALESCE(SUM(total), 0) FROM dropped").fetchone()[0]
             self.last_key = db.execute("SELECT MAX(seq) FROM sqlite_sequence").fetchone()[0] or 0
+            self._stock, self._counted = stock, True
             self._held.clear()
 
-    def _store(self, db: sqlite3.Connection, asset: str, seq: int, topic: str, payload: bytes, *, reports: int) -> None:
-        self.last_key = _insert(db, asset, seq, topic, payload, reports)
-        self._count += 1
-        self._size += len(payload)
+    def _store(
+        self,
+        db: sqlite3.Connection,
+        asset: str,
+        seq: int,
+        topic: str,
+        payload: bytes,
+        *,
+        reports: int = 0,
+        priority: Priority = Priority.NOTE,
+        own_clock: bool = True,
+    ) -> None:
+        self.last_key = _insert(db, asset, seq, topic, payload, reports=reports, priority=priority, own_clock=own_clock)
+        self._stock.counts[asset] += 1
+        self._stock.last_keys[asset] = self.last_key
+        self._stock.size += len(payload)
 
     def _remove(self, db: sqlite3.Connection, key: int) -> None:
-        row = db.execute("SELECT LENGTH(payload) FROM message WHERE key = ?", (key,)).fetchone()
+        row = db.execute("SELECT asset, LENGTH(payload) FROM message WHERE key = ?", (key,)).fetchone()
         if row is not None:
             db.execute("DELETE FROM message WHERE key = ?", (key,))
-            self._count -= 1
-            self._size -= row[0]
+            self._stock.counts[row[0]] -= 1
+            self._stock.size -= row[1]
 
-    def _make_room(self, db: sqlite3.Connection, size: int) -> bool:
-        """Whether a payload of this size fits, after dropping older messages if that is the policy and gives enough."""
-        excess = self._size + size - self._max_bytes
+    def _make_room(self, db: sqlite3.Connection, size: int, priority: Priority) -> bool:
+        """Whether a payload of this size fits, after dropping others if that is the policy and gives enough."""
+        excess = self._stock.size + size - self._max_bytes
         if excess <= 0:
             return True
-        if self._on_full == "drop_newest" or size > self._max_bytes:
-            return False
-        doomed = []
-        for row in db.execute("SELECT key, asset, topic, reports, LENGTH(payload) FROM message ORDER BY key"):
-            if row[0] not in self._held:
-                doomed.append(row)
-                excess -= row[4]
-            if excess <= 0:
-                break
-        else:
-            return False
-        for key, asset, topic, reports, _ in doomed:
-            self._remove(db, key)
-            self._count_dropped(db, asset, topic, messages=1, unreported=1 + reports)
-        return True
+        doomed = None if size > self._max_bytes else self._overflow.doomed(db, excess, priority, self._held)
+        for gone in doomed or ():
+            self._remove(db, gone.key)
+            self._count_dropped(db, gone.asset, gone.topic, messages=1, unreported=1 + gone.reports)
+        return doomed is not None
 
     def _count_dropped(self, db: sqlite3.Connection, asset: str, topic: str, *, messages: int, unreported: int) -> None:
-        if not self._unreported:
+        if not self._stock.unreported:
             log.warning("outbox full, dropping policy=%s asset=%s max_bytes=%d", self._on_full, asset, self._max_bytes)
-        self._unreported = True
-        self._dropped += messages
+        self._stock.unreported = True
+        self._stock.dropped += messages
         db.execute(
             """INSERT INTO dropped (asset, policy, topic, total, unreported) VALUES (?, ?, ?, ?, ?)
             ON CONFLICT DO UPDATE SET topic = excluded.topic,
@@ -295,16 +409,37 @@ class Outbox:
 
     def _report_drops(self, db: sqlite3.Connection) -> None:
         """Store one notice for each asset with drops that were not reported yet, if the outbox is at most half full."""
-        if not self._unreported or self._size > self._max_bytes // 2:
+        if not self._stock.unreported or self._stock.size > self._max_bytes // 2:
             return
         select = "SELECT asset, MAX(topic), SUM(unreported) FROM dropped WHERE unreported > 0 GROUP BY asset"
         for asset, topic, dropped in db.execute(select).fetchall():
-            seq = _next_seq(db, asset)
-            payload = self._notice("dropped", asset=asset, seq=seq, dropped=dropped)
-            self._store(db, asset, seq, topic, payload, reports=dropped)
+            self._tell(db, "dropped", asset, topic, dropped)
             log.warning("messages dropped, notice stored asset=%s dropped=%d", asset, dropped)
         db.execute("UPDATE dropped SET unreported = 0")
-        self._unreported = False
+        self._overflow.reset()
+        self._stock.unreported = False
+
+    def _tell(
+        self, db: sqlite3.Connection, kind: Literal["dropped", "set_aside"], asset: str, topic: str, dropped: int
+    ) -> None:
+        seq = _next_seq(db, asset)
+        payload = self._notice(kind, asset=asset, seq=seq, dropped=dropped, salvaged=None)
+        self._store(db, asset, seq, topic, payload, reports=dropped)
+
+    def _set_aside(self, db: sqlite3.Connection, key: int, reason: str) -> None:
+        """Move a message out of the way; what it stood for itself is told with its own number."""
+        select = "SELECT asset, seq, topic, crc, payload, reports FROM message WHERE key = ?"
+        asset, seq, topic, crc, payload, reports = db.execute(select, (key,)).fetchone()
+        db.execute("INSERT INTO set_aside VALUES (?, ?, ?, ?, ?, ?, ?)", (key, asset, seq, topic, reason, crc, payload))
+        self._remove(db, key)
+        self._tell(db, "set_aside", asset, topic, 1 + reports)
+        log.error("message set aside asset=%s seq=%d bytes=%d reason=%s", asset, seq, len(payload), reason)
+        db.execute(
+            """DELETE FROM set_aside WHERE key <> ? AND key IN (
+                SELECT key FROM (SELECT key, SUM(LENGTH(payload)) OVER (ORDER BY key DESC) AS bytes FROM set_aside)
+                WHERE bytes > ?)""",
+            (key, self._max_bytes // ASIDE_PART),
+        )
 
 
 def _next_seq(db: sqlite3.Connection, asset: str) -> int:
@@ -319,17 +454,44 @@ def _keep(db: sqlite3.Connection, asset: str, what: str, value: bytes) -> None:
     )
 
 
-def _insert(db: sqlite3.Connection, asset: str, seq: int, topic: str, payload: bytes, reports: int) -> int:
-    """The key of the stored message; `reports` is the number of dropped messages that it stands for."""
-    row = (asset, seq, topic, payload, reports)
-    cursor = db.execute("INSERT INTO message (asset, seq, topic, payload, reports) VALUES (?, ?, ?, ?, ?)", row)
+def _insert(
+    db: sqlite3.Connection,
+    asset: str,
+    seq: int,
+    topic: str,
+    payload: bytes,
+    *,
+    reports: int,
+    priority: Priority,
+    own_clock: bool,
+) -> int:
+    cursor = db.execute(
+        """INSERT INTO message (asset, seq, topic, reports, priority, own_clock, parted, crc, payload)
+        VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)""",
+        (asset, seq, topic, reports, priority, own_clock, checksum(asset, seq, topic, payload), payload),
+    )
     return cursor.lastrowid or 0
 
 
-def _select(db: sqlite3.Connection, after: int, limit: int, skip_topics: Collection[str]) -> list[Stored]:
+def _select(
+    db: sqlite3.Connection, after: int, limit: int, *, asset: str | None = None, skip_topics: Collection[str] = ()
+) -> list[Stored]:
+    """Messages of an asset, or of all.
+
+    Raises:
+        sqlite3.DatabaseError: One of them is not what was stored.
+    """
     rows = db.execute(
-        """SELECT key, asset, seq, topic, payload FROM message
-        WHERE key > ? AND topic NOT IN (SELECT value FROM json_each(?)) ORDER BY key LIMIT ?""",
-        (after, json.dumps(list(skip_topics)), limit),
+        """SELECT key, asset, seq, topic, payload, parted, crc FROM message
+        WHERE key > ? AND asset = COALESCE(?, asset) AND topic NOT IN (SELECT value FROM json_each(?))
+        ORDER BY key LIMIT ?""",
+        (after, asset, json.dumps(list(skip_topics)), limit),
     )
-    return [Stored(*row) for row in rows]
+    found = []
+    for *values, crc in rows:
+        stored = Stored(*values)
+        if crc != checksum(stored.asset, stored.seq, stored.topic, stored.payload):
+            msg = f"message {stored.key} is not what was stored"
+            raise sqlite3.DatabaseError(msg)
+        found.append(stored)
+    return found

@@ -17,8 +17,8 @@ __all__ = ["Stamp", "Stamper", "UlidSource"]
 class UlidSource:
     """Makes ULIDs: 48 bits of time and 80 random bits in Crockford's base 32, so that text order is time order.
 
-    Ids asked for within one millisecond rise by one, as the ULID specification says of monotonicity. Threads may share
-    one source.
+    Ids asked for within one millisecond rise by one, as the ULID specification says of monotonicity, and so do those
+    asked for after the clock was set back: each id is above all before. Threads may share one source.
 
     Args:
         random_bytes: Gives that many random bytes.
@@ -44,7 +44,7 @@ class UlidSource:
             msg = f"expected milliseconds since 1970 in 48 bits, received {at_ms}"
             raise ValueError(msg)
         with self._lock:
-            if at_ms == self._at_ms:
+            if at_ms <= self._at_ms:
                 self._value += 1
             else:
                 self._at_ms, self._value = at_ms, at_ms << 80 | int.from_bytes(self._random_bytes(10), "big")

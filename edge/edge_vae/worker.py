@@ -20,7 +20,7 @@ from edge_vae.backoff import Backoff
 from edge_vae.command import Mailbox
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
-from edge_vae.event import AssetCounters, AssetState, Event, Model, encode
+from edge_vae.event import AssetCounters, AssetState, Event, Model, encode, priority
 from edge_vae.feedback import Feedback
 from edge_vae.found import Found
 from edge_vae.kept_alarms import KeptAlarms
@@ -47,6 +47,8 @@ STATE_EVERY_S = 10.0
 """The retained state is refreshed with the latest score this often while nothing changes."""
 STEADY_S = 10.0
 """A pipeline that ran for so long was a good one: the next wait after it is a short one."""
+OWN_CLOCK_S = 2.0
+"""A clock that nothing keeps right is off by more against a sensor's own, or else the difference does not matter."""
 
 
 class Worker:
@@ -278,21 +280,23 @@ class Worker:
 
     def _store(self, event: Event, memory: Memory | None) -> int:
         seq = self._put(event, memory)
-        self._raised, self._cleared = (
-            self._raised + (event.event == "raised"),
-            self._cleared + (event.event == "cleared"),
-        )
+        self._raised += event.event == "raised"
+        self._cleared += event.event == "cleared"
         if event.event == "drift":
             self._keep_learned(force=True)  # else, killed within the next minute, it would be told again
         return seq
 
     def _put(self, event: Event, memory: Memory | None) -> int:
         """The event's sequence number, once it is on disk; a full disk holds the pipeline up, and loses no alarm."""
-        kept = self._alarms.beside(memory)
+        own_clock = event.time_quality == "unsynchronised" and _is_of_own_clock(event)
+        store = functools.partial(
+            self._outbox.put, self.asset, self._topic, functools.partial(_with_seq, event),
+            priority=priority(event.event), own_clock=own_clock, kept=self._alarms.beside(memory),
+        )  # fmt: skip
         attempt = 0
         while True:
             try:
-                return self._outbox.put(self.asset, self._topic, functools.partial(_with_seq, event), kept=kept)
+                return store()
             except OutboxError as error:  # noqa: PERF203 (each try waits for the disk)
                 if self._once or self._stop.is_set():
                     self._unstored = True
@@ -314,6 +318,12 @@ class Worker:
             self._state = (state, clock.format_time(time.time()))
         self._delivery.set_state(self.asset, encode(self._reporter.state(*self._state)))
         self._state_sent_s = time.monotonic()
+
+
+def _is_of_own_clock(event: Event) -> bool:
+    """Whether the event's time is what this machine's clock says of the moment at which its samples arrived."""
+    at_s = event.monotonic_ns / 1e9 + time.time() - time.monotonic()
+    return abs(clock.parse_time(event.time) - at_s) <= OWN_CLOCK_S
 
 
 def _with_seq(event: Event, seq: int) -> bytes:

@@ -14,8 +14,9 @@ import pytest
 
 from broker import DEADLINE_S, Mosquitto, Received, Subscriber, free_port, wait_until
 from edge_vae.backoff import Backoff
+from edge_vae.clock import parse_time
 from edge_vae.event import Event, Status, encode, notice
-from edge_vae.outbox import Outbox
+from edge_vae.outbox import SET_ASIDE_AFTER, Outbox
 from edge_vae.publish import Acknowledged, Connect, Link, LinkEvent, Lost, Wake, Will
 from edge_vae.publish.delivery import WINDOW, Delivery
 from edge_vae.publish.memory import MemoryBroker, Message
@@ -30,8 +31,8 @@ SOON = Backoff(random.Random(1), first_s=0.01, cap_s=0.02)
 stamper = Stamper("b")
 
 
-def encode_notice(kind: Any, *, asset: str, seq: int, dropped: int | None) -> bytes:
-    return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, stamp=stamper()))
+def encode_notice(kind: Any, *, asset: str, seq: int, dropped: int | None, salvaged: int | None) -> bytes:
+    return encode(notice(kind, asset=asset, seq=seq, dropped=dropped, salvaged=salvaged, stamp=stamper()))
 
 
 def raised(asset: str, seq: int, stamp: Stamp) -> bytes:
@@ -63,6 +64,7 @@ def opened(folder: Path) -> Outbox:
 
 
 def delivery(outbox: Outbox, connect: Connect, backoff: Backoff = SOON, **options: Any) -> Delivery:
+    options = {"drain_per_s": 100_000.0} | options
     return Delivery(outbox, connect, topics=TOPICS, status=lambda: STATUS, backoff=backoff, **options)
 
 
@@ -361,6 +363,144 @@ def test_the_thread_shows_progress_without_a_broker(outbox: Outbox, connect: Cal
     made.stop(0)
 
 
+# The pace of a backlog.
+
+
+def test_a_backlog_leaves_at_its_pace_and_a_new_message_of_another_asset_is_not_held_up(outbox: Outbox) -> None:
+    broker = MemoryBroker()
+    put(outbox, "pump", count=100)
+    with running(outbox, broker.link, drain_per_s=0.001) as made:
+        wait_events(broker, 1)
+        put(outbox, "fan", count=40)
+        broker.wait_for(lambda: sum(e["asset"] == "fan" for e in events(broker.received)) == 40, DEADLINE_S)
+        put(outbox, "pump")
+        settle(made)
+        received = events(broker.received)
+    assert [event["seq"] for event in received if event["asset"] == "pump"] == [1]
+    assert [event["seq"] for event in received if event["asset"] == "fan"] == list(range(1, 41))
+    assert [event["replayed"] for event in received] == [True] + [False] * 40
+
+
+def test_a_new_message_comes_behind_the_backlog_of_its_own_asset(outbox: Outbox) -> None:
+    broker = MemoryBroker(up=False)
+    put(outbox, "pump", count=30)
+    with running(outbox, broker.link, drain_per_s=200.0):
+        broker.start()
+        wait_events(broker, 1)
+        put(outbox, "pump")
+        received = wait_events(broker, 31)
+    assert [event["seq"] for event in received] == list(range(1, 32))
+    assert [event["replayed"] for event in received] == [True] * 30 + [False]
+
+
+def test_assets_with_a_backlog_take_turns(outbox: Outbox) -> None:
+    broker = MemoryBroker(up=False)
+    put(outbox, "pump", count=400)
+    put(outbox, "fan", count=5)
+    with running(outbox, broker.link):
+        broker.start()
+        wait_events(broker, 100)
+        wait_empty(outbox)
+    assert [event["seq"] for event in events(broker.received)[:60] if event["asset"] == "fan"] == [1, 2, 3, 4, 5]
+
+
+# Messages over which a broker parts from us.
+
+
+def is_poison(message: Message) -> bool:
+    return message.topic == ASSETS["pump"] and json.loads(message.payload)["seq"] == 4
+
+
+def test_a_message_that_ends_every_connection_is_set_aside_and_the_others_go_on(outbox: Outbox) -> None:
+    broker = MemoryBroker()
+    broker.fatal = is_poison
+    put(outbox, "pump", count=30)
+    put(outbox, "fan", count=30)
+    with running(outbox, broker.link) as made:
+        wait_empty(outbox)
+        assert made.counters.lost == SET_ASIDE_AFTER
+    received = events(broker.received)
+    assert [event["seq"] for event in received if event["asset"] == "pump"] == [seq for seq in range(1, 32) if seq != 4]
+    check_complete_and_in_order([event for event in received if event["asset"] == "fan"], {"fan": 30})
+    told = [(event["asset"], event["seq"], event["dropped"]) for event in received if event["event"] == "set_aside"]
+    assert told == [("pump", 31, 1)]
+    kept = outbox._file.db.execute("SELECT asset, seq, reason FROM set_aside").fetchall()
+    assert kept == [("pump", 4, "Packet too large")]
+
+
+def test_what_a_message_did_is_known_after_a_restart(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    broker.fatal = is_poison
+    connections = 0
+    for _ in range(SET_ASIDE_AFTER):
+        outbox = opened(tmp_path / "state")
+        if not outbox.last_key:
+            put(outbox, "pump", count=6)
+        with running(outbox, broker.link, backoff=Backoff(random.Random(1), first_s=600.0, cap_s=600.0)) as made:
+            wait_until(lambda made=made: made.counters.lost == 1, "the end of the connection")
+        connections += made.counters.connects
+        outbox.close()
+    outbox = opened(tmp_path / "state")
+    assert [stored.seq for stored in outbox.pending(0, 10)] == [5, 6, 7]
+    assert connections == SET_ASIDE_AFTER
+    outbox.close()
+
+
+def test_nothing_is_blamed_for_a_broker_that_goes_down_or_a_cable_that_is_pulled(outbox: Outbox) -> None:
+    broker = MemoryBroker()
+    with running(outbox, broker.link) as made:
+        hush_after_birth(broker, made)
+        put(outbox)
+        for lost in range(1, SET_ASIDE_AFTER + 3):
+            wait_until(lambda: made.connected, "a connection")
+            broker.silent = True
+            settle(made)
+            broker.cut()
+            wait_until(lambda lost=lost: made.counters.lost == lost, "the loss")
+        assert [stored.parted for stored in outbox.pending(0, 10)] == [0]
+        broker.stop()
+
+
+# Times of a clock that is set late, or jumps.
+
+
+def test_a_clock_that_jumps_hours_both_ways_changes_no_order_and_loses_nothing(outbox: Outbox) -> None:
+    chance = random.Random(5)
+    jumping = Stamper("b", wall=lambda: 1_583_020_800.0 + chance.uniform(-1e5, 1e5))
+    broker = MemoryBroker()
+    with running(outbox, broker.link, wall=lambda: chance.uniform(0, 2e9)):
+        for _ in range(100):
+            outbox.put("pump", ASSETS["pump"], lambda seq: raised("pump", seq, jumping()))
+        wait_empty(outbox)
+    received = events(broker.received)
+    check_complete_and_in_order(received, {"pump": 100})
+    ids = [event["event_id"] for event in received]
+    assert ids == sorted(set(ids))
+
+
+def test_waiting_messages_get_their_times_when_the_clock_is_set(outbox: Outbox) -> None:
+    early = Stamper("b", wall=lambda: 60.0, time_quality=lambda: "unsynchronised")
+    other_boot = Stamper("before", wall=lambda: 60.0, time_quality=lambda: "unsynchronised")
+    quality = ["unsynchronised"]
+    now_s = 1_583_020_800.0
+    for made_by, own_clock in ((early, True), (other_boot, True), (early, False)):
+        outbox.put("pump", ASSETS["pump"], lambda seq, by=made_by: raised("pump", seq, by()), own_clock=own_clock)
+    before = outbox.size_bytes
+    broker = MemoryBroker(up=False)
+    with running(outbox, broker.link, wall=lambda: now_s, time_quality=lambda: quality[0]) as made:
+        settle(made)
+        assert outbox.size_bytes == before
+        quality[0] = "synchronised"
+        wait_until(lambda: outbox.size_bytes < before, "the correction")
+        broker.start()
+        first, *others = wait_events(broker, 3)
+        wait_empty(outbox)
+    assert first["time_quality"] == "corrected"
+    assert 0 <= now_s - parse_time(first["time"]) < DEADLINE_S
+    assert [event["time_quality"] for event in others] == ["unsynchronised"] * 2
+    assert {event["time"] for event in others} == {"1970-01-01T00:01:00.000000Z"}
+
+
 def test_a_failing_disk_delays_the_deletion_and_repeats_nothing(outbox: Outbox) -> None:
     broker = MemoryBroker()
     with running(outbox, broker.link) as made:
@@ -515,3 +655,37 @@ def test_an_asset_that_the_broker_forbids_does_not_stop_the_others(tmp_path: Pat
         )
         wait_until(lambda: outbox.count == 2 * WINDOW, "only the pump's events left")
     check_complete_and_in_order(events(subscriber.messages), {"fan": 2 * WINDOW})
+
+
+def fat(seq: int) -> bytes:
+    """An event of more than 4 KiB."""
+    message = json.loads(raised("pump", seq, stamper()))
+    return json.dumps(message | {"model": {"name": "x" * 4096, "version": 1, "sha256": "0" * 64}}).encode()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("protocol", "extra", "reason"),
+    [(5, "max_packet_size 2000", "Packet too large"), (311, "max_packet_size 2000", "connection lost"),
+     (5, "message_size_limit 2000", "Protocol error")],
+)  # fmt: skip
+def test_a_message_that_a_real_broker_never_takes_is_set_aside_and_told(
+    tmp_path: Path, outbox: Outbox, protocol: int, extra: str, reason: str
+) -> None:
+    put(outbox, "pump", count=3)
+    outbox.put("pump", ASSETS["pump"], fat)
+    put(outbox, "pump", count=30)
+    put(outbox, "fan", count=30)
+    with (
+        Mosquitto(tmp_path, extra=extra) as broker,
+        Subscriber(broker, "#") as subscriber,
+        running(outbox, link_to(broker, protocol=protocol)) as made,
+    ):
+        wait_empty(outbox)
+        assert made.counters.connects <= SET_ASIDE_AFTER + 1
+        received = events(subscriber.drain())
+    seqs = list(dict.fromkeys(event["seq"] for event in received if event["asset"] == "pump"))
+    assert seqs == [1, 2, 3, *range(5, 36)]
+    assert {e["event"] for e in received if e["seq"] == 35} == {"set_aside"}
+    check_complete_and_in_order([event for event in received if event["asset"] == "fan"], {"fan": 30})
+    assert outbox._file.db.execute("SELECT seq, reason FROM set_aside").fetchall() == [(4, reason)]

@@ -26,6 +26,7 @@ from edge_vae.event import (
     Status,
     Window,
     as_replayed,
+    corrected,
     encode,
     notice,
 )
@@ -110,7 +111,8 @@ MESSAGES = {
     "flood": ("event", raised(event="flood_ended", alarm_id=None, collapsed=5, cause=None, channels=())),
     "drift": ("event", raised(event="drift", cause=None, alarm_id=None, seq=2, peak_score=None, severity="info")),
     "dropped": ("event", notice("dropped", asset="pump-3", seq=3, dropped=17, stamp=STAMP)),
-    "store_reset": ("event", notice("store_reset", asset="pump-3", seq=1, dropped=None, stamp=STAMP)),
+    "set_aside": ("event", notice("set_aside", asset="pump-3", seq=4, dropped=1, stamp=STAMP)),
+    "store_reset": ("event", notice("store_reset", asset="pump-3", seq=1, dropped=None, salvaged=0, stamp=STAMP)),
     "alarm": ("state", state()),
     "in alarm and shelved": ("state", state(state="shelved", shelved=SHELF, alarms=(ACTIVE,), flood=True)),
     "learning": ("state", state(state="learning", score=None, threshold=None, model=None)),
@@ -135,7 +137,7 @@ def test_every_field_is_always_there(name: str, message: Event | State | Status)
 def test_event_carries_the_fields_of_the_contract() -> None:
     contract = (
         "schema event_id seq asset event severity time time_quality boot_id monotonic_ns score threshold ratio channels"
-        " window model quality replayed alarm_id peak_score dropped cause reason action collapsed"
+        " window model quality replayed alarm_id peak_score dropped cause reason action collapsed salvaged"
     )
     assert set(Event.__struct_fields__) == set(contract.split())
     assert Channel.__struct_fields__ == ("name", "share", "value", "expected")
@@ -167,7 +169,7 @@ def resolved(part: Any, definitions: dict[str, Any]) -> Any:
     if "properties" in part:
         rules["properties"] = {key: resolved(value, definitions) for key, value in part["properties"].items()}
         # The encoder writes a field with a default too, so a subscriber can rely on it.
-        made_by_msgspec = set(part["properties"]) - set(part["required"]) <= {"schema"}
+        made_by_msgspec = set(part["properties"]) - set(part["required"]) <= {"schema", "salvaged"}
         assert made_by_msgspec, part
     return rules
 
@@ -187,7 +189,7 @@ def test_shipped_schema_demands_every_field(name: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("seq", 0), ("seq", 1.5), ("event", "exploded"), ("severity", None), ("event_id", "ILOU"), ("time", "2020-03-01"),
-     ("score", "high"), ("channels", None), ("dropped", 0), ("extra", 1)],
+     ("score", "high"), ("channels", None), ("dropped", -1), ("extra", 1)],
 )  # fmt: skip
 def test_a_wrong_message_is_refused_by_the_schema_and_by_the_struct(field: str, value: object) -> None:
     wrong = json.dumps(json.loads(encode(raised())) | {field: value}).encode()
@@ -242,6 +244,30 @@ def test_what_is_no_event_is_not_touched(payload: bytes) -> None:
     assert as_replayed(payload) == payload
 
 
+def test_times_of_a_clock_that_is_set_later_are_corrected_with_the_window_and_nothing_else() -> None:
+    before = raised(
+        time="1970-01-01T00:01:00.000000Z", time_quality="unsynchronised", monotonic_ns=90_000_000_000,
+        window=Window(start="1970-01-01T00:00:50.000000Z", end="1970-01-01T00:01:00.000000Z"),
+    )  # fmt: skip
+    after = corrected(encode(before), "b", 1_583_020_800.0)
+    assert after is not None
+    check("event", after)
+    assert msgspec.json.decode(after, type=Event) == raised(
+        time="2020-03-01T00:01:30.000000Z", time_quality="corrected", monotonic_ns=90_000_000_000,
+        window=Window(start="2020-03-01T00:01:20.000000Z", end="2020-03-01T00:01:30.000000Z"),
+    )  # fmt: skip
+    assert corrected(after, "b", 0.0) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [encode(raised()), encode(raised(time_quality="unsynchronised", boot_id="before")), b"", b"{}", b"\xff"],
+    ids=["synchronised", "another boot", "empty", "no event", "no text"],
+)
+def test_times_that_nobody_knows_better_stay(payload: bytes) -> None:
+    assert corrected(payload, "b", 1.0) is None
+
+
 def test_ulid_of_a_known_time_and_known_bytes() -> None:
     # The id that the ULID specification shows, and the time in it as other implementations decode it.
     random = bytes.fromhex("d6764c61efb99302bd5b")
@@ -254,6 +280,14 @@ def test_ulid_of_a_known_time_and_known_bytes() -> None:
 def test_text_order_of_ulids_is_time_order(times: list[int], random: Any) -> None:
     source = UlidSource(random.randbytes)
     ids = [source.new(at_ms) for at_ms in sorted(times)]
+    assert ids == sorted(set(ids))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**48 - 1), min_size=1, max_size=20))
+def test_ulids_rise_whatever_the_clock_does(times: list[int]) -> None:
+    source = UlidSource()
+    ids = [source.new(at_ms) for at_ms in times]
     assert ids == sorted(set(ids))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +21,16 @@ from broker import DEADLINE_S, free_port, wait_until
 from edge_vae import agent as module
 from edge_vae.agent import Agent
 from edge_vae.broker_config import MqttConfig, TlsConfig
+from edge_vae.clock import format_time
 from edge_vae.command import Ack, Order, Outcome, Rebaseline, Request, Shelve, Unshelve
 from edge_vae.config import read_config
 from edge_vae.errors import SourceError
+from edge_vae.event import notice
 from edge_vae.pipeline import Learned
 from edge_vae.sample import Block
 from edge_vae.sources.memory import MemorySource
-from edge_vae.worker import Worker
+from edge_vae.stamp import Stamper
+from edge_vae.worker import Worker, _is_of_own_clock
 from plain_bundle import level_of, write_plain_bundle
 
 BASELINE = 8
@@ -265,3 +269,17 @@ def test_what_is_kept_of_alarms_and_cannot_be_read_costs_nothing_else(
     with running(made):
         source.feed(*[200.0] * 4)
         has_told(made, "raised")
+
+
+@pytest.mark.parametrize(
+    ("late_s", "ahead_s", "own"), [(0.0, 0.0, True), (60.0, 0.0, True), (0.0, 3600.0, False), (0.0, -1e9, False)]
+)
+def test_a_time_is_this_machines_if_its_clock_said_so_when_the_samples_came(
+    late_s: float, ahead_s: float, own: bool
+) -> None:
+    now_s, now_ns = time.time(), time.monotonic_ns()
+    told = msgspec.structs.replace(
+        notice("dropped", asset="pump", seq=1, dropped=1, stamp=Stamper("b")()),
+        time=format_time(now_s - late_s + ahead_s), monotonic_ns=max(0, now_ns - int(late_s * 1e9)),
+    )  # fmt: skip
+    assert _is_of_own_clock(told) is own

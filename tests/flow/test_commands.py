@@ -83,6 +83,9 @@ PRINTED_IN_OTHER_TESTS = {
     "data get": "test_datasets",
     "data list": "test_datasets",
     "demo": "test_demo",
+    "outbox check": "test_cli_outbox",
+    "outbox ls": "test_cli_outbox",
+    "outbox repair": "test_cli_outbox",
     "pack": "test_pack",
 }
 DOCUMENTS: dict[str, tuple[str, ...]] = {

@@ -48,9 +48,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The connection is over or never came about; what was not acknowledged may or may not have arrived."""
+    """The connection is over or never came about; what was not acknowledged may or may not have arrived.
+
+    Attributes:
+        by_broker: Whether the other side ended it without a reason of its own, or said what nobody understands.
+    """
 
     reason: str
+    by_broker: bool = False
 
 
 LinkEvent = Opened | Acknowledged | Refused | Lost

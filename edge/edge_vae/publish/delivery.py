@@ -10,12 +10,14 @@ from enum import Enum
 
 import msgspec
 
+from edge_vae import clock
 from edge_vae.backoff import Backoff
-from edge_vae.clock import format_time
+from edge_vae.clock import TimeQuality, format_time
 from edge_vae.errors import OutboxError
-from edge_vae.event import Status, encode
+from edge_vae.event import Status, corrected, encode
 from edge_vae.outbox import Outbox
 from edge_vae.publish import Connect, Will
+from edge_vae.publish.pace import DEFAULT_DRAIN_PER_S
 from edge_vae.publish.session import Counters, Refusals, Retained, Session
 from edge_vae.topics import Topics
 
@@ -51,7 +53,9 @@ class Delivery:
         status: Makes what to say about the agent at that moment; state and time are filled in.
         backoff: Waits after a lost connection and after a refused message.
         window: Limit on unacknowledged messages.
+        drain_per_s: So many messages that had to wait for a connection are published a second.
         wall: Seconds since 1970-01-01 UTC.
+        time_quality: Whether the wall clock can be trusted at this moment.
     """
 
     def __init__(
@@ -63,10 +67,13 @@ class Delivery:
         status: Callable[[], Status],
         backoff: Backoff,
         window: int = WINDOW,
+        drain_per_s: float = DEFAULT_DRAIN_PER_S,
         wall: Callable[[], float] = time.time,
+        time_quality: Callable[[], TimeQuality] = clock.time_quality,
     ) -> None:
         self._outbox, self._connect, self._topics, self._status = outbox, connect, topics, status
-        self._backoff, self._window, self._wall = backoff, window, wall
+        self._backoff, self._window, self._drain_per_s, self._wall = backoff, window, drain_per_s, wall
+        self._time_quality, self._clock_was_right, self._clock_due_s = time_quality, False, 0.0
         self.counters = Counters()
         self.progress_ns = time.monotonic_ns()
         """Monotonic time of the thread's latest turn; it is never more than a little over a second old."""
@@ -122,6 +129,9 @@ class Delivery:
             self._bell.clear()
 
     def _turn(self, now_s: float) -> None:
+        if now_s >= self._clock_due_s:
+            self._clock_due_s = now_s + TURN_S
+            self._correct_times()
         if self._session is not None:
             self._let_talk(self._session, now_s)
             if self._session.lost is not None:
@@ -136,12 +146,28 @@ class Delivery:
         except OutboxError as error:
             log.warning("outbox failed, trying again error=%s", error)
 
+    def _correct_times(self) -> None:
+        """Once the clock is right, set those times right that were taken before in this boot and still wait."""
+        is_right = self._time_quality() == "synchronised"
+        if is_right == self._clock_was_right:
+            return
+        self._clock_was_right = is_right
+        if is_right:
+            offset_s, boot_id = self._wall() - time.monotonic(), self._status().boot_id
+            try:
+                count = self._outbox.rewrite(lambda payload: corrected(payload, boot_id, offset_s))
+            except OutboxError as error:
+                self._clock_was_right = False
+                log.warning("times not corrected, trying again error=%s", error)
+            else:
+                log.info("clock is synchronised, corrected_messages=%d", count)
+
     def _nap_s(self, now_s: float) -> float:
         due_s = self._deadline_s - now_s
         if self._session is None:
             due_s = min(due_s, self._retry_at_s - now_s)
         elif self.connected:
-            due_s = min(due_s, self._refusals.nap_s(now_s))
+            due_s = min(due_s, self._session.nap_s(now_s))
         return max(0.0, min(TURN_S, due_s))
 
     def _new_session(self) -> Session:
@@ -155,6 +181,7 @@ class Delivery:
             retained=self._retained,
             refusals=self._refusals,
             window=self._window,
+            drain_per_s=self._drain_per_s,
             counters=self.counters,
         )
 
@@ -165,6 +192,11 @@ class Delivery:
         """Give up a connection that is over, and plan the next one."""
         self._session = None
         self._outbox.release()
+        if session.suspects:
+            try:
+                self._outbox.blame(session.suspects, str(session.lost))
+            except OutboxError as error:
+                log.warning("outbox failed, nobody blamed for the lost connection error=%s", error)
         if session.opened_s is not None and now_s - session.opened_s >= STEADY_S:
             self._attempt = 0
         delay_s = self._backoff.delay_s(self._attempt)

@@ -35,6 +35,8 @@ class MemoryBroker:
         self.received: list[Message] = []
         self.retained: dict[str, bytes] = {}
         self.refused_topics: set[str] = set()
+        self.fatal: Callable[[Message], bool] = lambda message: False  # noqa: ARG005 (of every message)
+        """Tells the messages over which it parts from who sent them."""
         self.silent = False
         """True: messages are kept and never acknowledged, as by a broker that hangs."""
         self._up = up
@@ -87,6 +89,10 @@ class MemoryBroker:
                 return None
             if message.topic in self.refused_topics:
                 return "Not authorized"
+            if self.fatal(message):
+                self._links.discard(link)
+                link.lose("Packet too large", by_broker=True)
+                return None
             self._keep(message)
             return None if self.silent else ""
 
@@ -133,11 +139,11 @@ class MemoryLink:
         self._broker.detach(self)
         self.lose("closed")
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, *, by_broker: bool = False) -> None:
         """End this connection, if it has not ended yet."""
         if not self._ended:
             self._ended = True
-            self._tell(Lost(reason))
+            self._tell(Lost(reason, by_broker))
 
     def _tell(self, event: LinkEvent) -> None:
         self._events.append(event)

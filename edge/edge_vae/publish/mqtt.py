@@ -32,6 +32,10 @@ TURN_S = 1.0
 """The thread looks at its deadlines at least this often."""
 CLOSE_S = 1.0
 """So long a farewell may take before the socket is simply closed."""
+BLAMED = frozenset({0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B})
+"""Reason codes of a DISCONNECT that may be about a message, and not about the broker's own life: unspecified, malformed
+packet, protocol error, implementation specific, not authorized, topic name invalid, packet too large, quota exceeded,
+payload format invalid, retain and QoS not supported."""
 RECEIVE_MAXIMUM = 65535
 """What MQTT 5 lets a client assume when the broker does not say (3.2.2.3.3); MQTT 3.1.1 has no such limit."""
 
@@ -100,7 +104,7 @@ class MqttLink:
         self._keys: dict[int, int] = {}
         self._client: paho.Client | None = None
         self._closing = threading.Event()
-        self._ended = ""
+        self._ended, self._ended_by_broker = "", False
         self._deadline_s = 0.0
 
     def open(self) -> None:
@@ -151,7 +155,7 @@ class MqttLink:
             reason = f"{type(error).__name__}: {error}"
         finally:
             self._client = None  # paho's client and this link refer to each other: without this its sockets stay open
-            self._tell(Lost(reason))
+            self._tell(Lost(reason, self._ended_by_broker))
 
     def _converse(self, client: paho.Client) -> str:
         """Why the connection ended."""
@@ -202,9 +206,13 @@ class MqttLink:
     def _on_disconnect(
         self, _client: paho.Client, _userdata: Any, flags: Any, code: ReasonCode, _properties: Properties | None
     ) -> None:
-        # What paho calls an unspecified error of its own side is a connection that the other side ended or reset.
-        nameless = not flags.is_disconnect_packet_from_server and str(code) == "Unspecified error"
+        # What paho calls an unspecified error of its own side is a connection that the other side ended or reset; a
+        # protocol error of its own side is an answer that it cannot read, as mosquitto 2.0 gives to a large message.
+        from_server = flags.is_disconnect_packet_from_server
+        nameless = not from_server and str(code) == "Unspecified error"
         reason = "connection lost" if nameless else str(code)
+        blamed = code.value in BLAMED if from_server else nameless or str(code) == "Protocol error"
+        self._ended_by_broker = blamed and not self._ended and not self._closing.is_set()
         self._ended = self._ended or ("closed" if self._closing.is_set() else reason)
 
     def _on_publish(

@@ -85,8 +85,11 @@ def test_shelf_and_acknowledgement_outlive_an_agent_that_is_killed(config: Path,
             agent.kill()
         with AgentProcess(config) as agent:
             ready(agent)
+            before = len(of(subscriber.messages, "state"))
             rows(broker, *[LOUD] * 4)  # still the same excursion
-            subscriber.wait_for(lambda messages: of(messages, "state")[-1]["score"] is not None, "a state")
+            subscriber.wait_for(
+                lambda messages: any(state["score"] is not None for state in of(messages, "state")[before:]), "a state"
+            )
             state = of(subscriber.messages, "state")[-1]
             assert (state["state"], state["shelved"]["by"]) == ("shelved", "jo")
             assert state["alarms"][0]["acknowledged"]["note"] == "seen"

@@ -33,11 +33,11 @@ def one_of(choices: Collection[object]) -> str:
     return ("one of " if len(choices) > 1 else "") + ", ".join(map(literal, choices))
 
 
-def nearest(word: object, known: Collection[str]) -> str | None:
-    """The known word that was probably meant; case, dashes and underscores make no difference."""
+def nearest(word: object, known: Collection[object]) -> str | None:
+    """The known word that was probably meant; case, dashes and underscores make no difference. No number is meant."""
     import difflib  # for a file that is wrong alone, and not for an agent that runs for years
 
-    plain = {_plain(name): name for name in known}
+    plain = {_plain(name): name for name in known if isinstance(name, str)}
     found = difflib.get_close_matches(_plain(str(word)), plain, n=1, cutoff=CLOSE_ENOUGH)
     return plain[found[0]] if found else None
 

@@ -262,6 +262,7 @@ def test_a_misspelt_key_gives_one_line_with_file_line_key_and_the_word_that_was_
         ("port = 8883", "port = 0", 8, "mqtt.port", "from 1 to 65535"),
         ("port = 8883", "port = 65536", 8, "mqtt.port", "from 1 to 65535"),
         ("protocol = 311", "protocol = 4", 10, "mqtt.protocol", "one of 5, 311, received 4"),
+        ("protocol = 311", 'protocol = "311"', 10, "mqtt.protocol", 'one of 5, 311, received "311"'),
         ('username = "gateway-1"', "", 6, "mqtt.username", "expected a username beside password_file"),
         ('"mqtt.pass"', '"other.pass"', 12, "mqtt.password_file", "expected a file that can be read"),
         ('key_file = "key.pem"', "", 14, "mqtt.tls.key_file", "expected a key_file beside cert_file"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # what an event is worth is asked where there is no database
+    import sqlite3
 
 __all__ = ["Doomed", "OnFull", "Overflow", "Priority"]
 

@@ -244,7 +244,7 @@ def polled(server: ModbusServer, stack: ExitStack, switch_on: Callable[[], None]
         ModbusRegister(channel="b", address=1, type="int16"),
         ModbusRegister(channel="c", address=2, type="uint16", invalid=65535),
     )
-    config = ModbusConfig(registers=registers, rate_hz=100.0, timeout_s=DEADLINE_S, max_gap=1, **line)
+    config = ModbusConfig(registers=registers, rate_hz=20.0, timeout_s=DEADLINE_S, max_gap=1, **line)
     stack.callback(server.stop)
 
     def give() -> None:

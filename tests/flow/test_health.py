@@ -139,7 +139,8 @@ def test_log_is_what_the_journal_understands_where_it_goes_there(
         command = [*EDGE_VAE, *words, "run", "--config", str(config), "--once"]
         with subprocess.Popen(command, stderr=stderr, env=environment) as process:
             wait_until(lambda: "broker not reached" in (tmp_path / "stderr").read_text(), "an attempt to connect")
-            wait_until(lambda: "exhausted" in (tmp_path / "stderr").read_text(), "the end of the recording")
+            for event in ("exhausted", "agent ready"):  # threads of their own, in either order
+                wait_until(lambda said=event: said in (tmp_path / "stderr").read_text(), event)
             process.kill()
     lines = (tmp_path / "stderr").read_text().splitlines()
     assert all(line.startswith(("<6>", "<4>")) for line in lines)

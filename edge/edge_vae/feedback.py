@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,13 +19,14 @@ import numpy as np
 from edge_vae.clock import format_time
 from edge_vae.event import Verdict
 from edge_vae.recorder import Excerpt
+from edge_vae.whole_file import replace
 
 __all__ = ["Feedback", "Judged", "Judgement", "export", "judged"]
 
 log = logging.getLogger(__name__)
 
 LABEL = "anomaly"
-_EXCERPT, _VERDICT, _PARTIAL = ".excerpt", ".verdict.json", ".part"
+_EXCERPT, _VERDICT = ".excerpt", ".verdict.json"
 
 
 class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +86,8 @@ class Feedback:
         with self._lock:
             try:
                 self._folder.mkdir(exist_ok=True)
-                _replace(self._folder / f"{excerpt.alarm_id}{_EXCERPT}", packed, sync=False)
+                # Samples of one alarm are no loss.
+                replace(self._folder / f"{excerpt.alarm_id}{_EXCERPT}", packed, sync=False)
                 self._prune()
             except OSError as error:
                 level = logging.DEBUG if self._failed else logging.WARNING
@@ -101,7 +102,8 @@ class Feedback:
             try:
                 if _kept(self._folder / f"{alarm_id}{_EXCERPT}").asset != asset:
                     return False
-                _replace(self._folder / f"{alarm_id}{_VERDICT}", msgspec.json.encode(judgement), sync=True)
+                # What a person said is not said again.
+                replace(self._folder / f"{alarm_id}{_VERDICT}", msgspec.json.encode(judgement))
                 self._prune()
             except FileNotFoundError:
                 return False
@@ -179,13 +181,3 @@ def _read(file: Path, alarm_id: str, judgement: Judgement) -> Judged:
         msg = f"expected a time and a mark for each of {len(values)} samples, received {len(times)} and {len(alarm)}"
         raise ValueError(msg)
     return Judged(kept.asset, kept.columns, Excerpt(alarm_id, values, times, alarm), judgement)
-
-
-def _replace(file: Path, content: bytes, *, sync: bool) -> None:
-    partial = file.with_name(file.name + _PARTIAL)
-    with partial.open("wb") as stream:
-        stream.write(content)
-        if sync:  # what a person said is not said again; samples of one alarm are no loss
-            stream.flush()
-            os.fsync(stream.fileno())
-    partial.replace(file)

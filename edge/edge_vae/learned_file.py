@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import os
 from pathlib import Path
 
 import msgspec
 
 from edge_vae.pipeline import Learned
+from edge_vae.whole_file import replace
 
 __all__ = ["LearnedFile"]
 
@@ -76,21 +76,13 @@ class LearnedFile:
             return
         self._saved_s = now_s
         try:
-            self._replace(msgspec.json.encode(_Kept(self._asset, self._bundle, learned)))
+            replace(self.path, msgspec.json.encode(_Kept(self._asset, self._bundle, learned)))
         except OSError as error:
             level = logging.DEBUG if self._failed else logging.WARNING
             log.log(level, "what was learned is not kept asset=%s file=%s error=%s", *self._words(error))
             self._failed = True
         else:
             self._saved, self._failed = learned, False
-
-    def _replace(self, content: bytes) -> None:
-        partial = self.path.with_name(self.path.name + ".part")
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
 
     def _words(self, error: Exception) -> tuple[str, Path, Exception]:
         return self._asset, self.path, error

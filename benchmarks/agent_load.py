@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ import paho.mqtt.client as paho
 import pandas as pd
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent_memory import EDGE_VAE, broker, cpu_s
+from agent_memory import EDGE_VAE, broker, cpu_s, memory_mib
 from speed_peers.bundles import CHANNELS, LENGTH
 
 RATE_HZ = 1000
@@ -230,7 +229,7 @@ def load(models: Path, folder: Path, port: int, *, stride: int, count: int, seco
             if match := re.search(rb"source exhausted .* windows=(\d+)", line):
                 ended, windows, last_s = ended + 1, windows + int(match[1]), time.monotonic()
                 if ended == 1:
-                    rss_mib, used_s = rss(process.pid), cpu_s(process.pid) - before_s
+                    rss_mib, used_s = memory_mib(process.pid)[0], cpu_s(process.pid) - before_s
         process.wait()
     if ended < count or not first_s:
         sys.exit(f"expected {count} pipelines to end, received {ended}")
@@ -242,11 +241,6 @@ def load(models: Path, folder: Path, port: int, *, stride: int, count: int, seco
         round(last_s - first_s - seconds, 2),
         round(rss_mib, 1),
     )
-
-
-def rss(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def table(found: dict[str, object]) -> str:

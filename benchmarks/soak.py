@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent_load import HEAD
 from agent_memory import EDGE_VAE, cpu_s, free_port, made, memory_mib, mosquitto
 
 PIPELINES = 8
@@ -28,14 +29,6 @@ EVERY_S = 5.0
 BROKER_EVERY_S, BROKER_AWAY_S = 600.0, 60.0
 DAY_S = 86_400.0
 RATE_HZ = 10.0
-HEAD = """\
-[node]
-site = "bench"
-name = "soak"
-state_dir = "{folder}/state"
-[mqtt]
-port = {port}
-"""
 PIPELINE = """\
 [[pipeline]]
 asset = "pump-{number}"

@@ -93,7 +93,6 @@ class Pipeline:
     ) -> None:
         manifest = detector.manifest
         self.channel_names, self.columns = manifest.channel_names, manifest.source_columns
-        self.rate_hz = manifest.rate_hz
         self._detector, self._stream = detector, Stream(detector, baseline=baseline)
         self._mode_columns = self.columns[len(self.channel_names) :]
         self._baseline_samples = manifest.baseline if baseline is None else baseline

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from broker import DEADLINE_S, wait_until
+from collected import collect
 from edge_vae.errors import SourceError
 from edge_vae.sample import Block
 from edge_vae.sources import fed
@@ -70,12 +71,6 @@ def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Counter, FedSource]
     source.open(["n"])
     yield device, source
     source.close()
-
-
-def collect(source: FedSource, count: int) -> list[Block]:
-    blocks: list[Block] = []
-    wait_until(lambda: (blocks.extend(source.read(0.1)) or len(numbers(blocks))) >= count, "rows come")
-    return blocks
 
 
 @pytest.mark.parametrize("opened", [{"breaks": 3}], indirect=True)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from broker import DEADLINE_S, wait_until
+from collected import collect, readings
 from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
-from edge_vae.sample import Block
 from edge_vae.source_config import IioConfig
 from edge_vae.sources import fed, open_source
 from edge_vae.sources.fed import FedSource
@@ -56,17 +56,6 @@ def opened() -> Iterator[Callable[..., FedSource]]:
     yield open_with
     for source in sources:
         source.close()
-
-
-def collect(source: FedSource, count: int) -> list[Block]:
-    blocks: list[Block] = []
-    wait_until(lambda: (blocks.extend(source.read(0.1)) or sum(len(b.times) for b in blocks)) >= count, "scans come")
-    return blocks
-
-
-def readings(source: FedSource, count: int) -> list[list[float]]:
-    found: list[list[float]] = np.concatenate([block.values for block in collect(source, count)]).tolist()
-    return found
 
 
 def failure(config: IioConfig, *, rate_hz: float = 100.0) -> str:

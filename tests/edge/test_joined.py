@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from broker import DEADLINE_S, wait_until
+from collected import values_of
 from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
 from edge_vae.sample import Block
@@ -39,10 +40,6 @@ def all_blocks(source: Source) -> list[Block]:
     wait_until(lambda: blocks.extend(source.read(0.2)) or source.exhausted, "the recordings end")
     source.close()
     return blocks
-
-
-def values_of(blocks: Sequence[Block]) -> np.ndarray:
-    return np.concatenate([block.values for block in blocks])
 
 
 class Flaky(MemorySource):

@@ -24,6 +24,7 @@ from asyncua import ua
 from pymodbus.simulator import SimDevice
 
 from broker import ADDRESS, DEADLINE_S, Mosquitto, program, wait_until
+from collected import collect, values_of
 from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
 from edge_vae.modbus_config import ModbusConfig, ModbusRegister
@@ -286,20 +287,6 @@ def publish(broker: Mosquitto, topic: str, text: str, *options: str) -> None:
 
 def settings(broker: Mosquitto, **more: str) -> MqttSettings:
     return MqttSettings(host=broker.host, port=broker.port, client_id="sources-test", **more)
-
-
-def collect(source: Source, count: int) -> list[Block]:
-    """The blocks that hold the next samples, that many or a few more."""
-    blocks: list[Block] = []
-    deadline_s = time.monotonic() + DEADLINE_S
-    while sum(len(block.times) for block in blocks) < count:
-        assert time.monotonic() < deadline_s, f"expected {count} samples, received {blocks}"
-        blocks += source.read(0.2)
-    return blocks
-
-
-def values_of(blocks: Sequence[Block]) -> np.ndarray:
-    return np.concatenate([block.values for block in blocks])
 
 
 @pytest.fixture(scope="module")

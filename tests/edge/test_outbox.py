@@ -458,9 +458,8 @@ def zero_the_head(path: Path) -> None:
 
 
 def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[content.index(b"7 ....") + 20] ^= 1
-    path.write_bytes(content)
+    # Wherever that message stands: what is free in a page may hold it too, left over from another file's memory.
+    path.write_bytes(path.read_bytes().replace(b"26 " + b"." * 20, b"26 " + b"." * 19 + b"/"))
 
 
 # With the number of messages of the pump and of the fan, of 14 and 26, that are left.

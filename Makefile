@@ -16,10 +16,9 @@ help: ## this list
 demo: .venv/.ready-to-run ## the whole way on this machine: data, training, int8, broker, agent, alarms
 	@$(BIN)/edge-vae demo
 
-# Files are kept together: a model that is trained for a file is trained once. One process more than there are cores: a
-# sixth of the time is spent waiting for brokers, lines and clocks.
+# Files are kept together: a model that is trained for a file is trained once.
 test: programs $(BIN)/promtool runtimes check ## everything that is checked, and all tests
-	@$(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile
+	@$(BIN)/pytest -n auto --dist loadfile
 
 test-arm64: .arm64/.ready ## the same scores and alarms on an emulated Raspberry Pi as here
 	@$(BIN)/pytest -m arm64 tests/arm64

@@ -228,7 +228,7 @@ def opcua_poll(folder: Path, stack: ExitStack, server: OpcUaServer) -> Rig:
 
     server.on_read = serve
     nodes = tuple(OpcUaNode(channel=name, node=f"ns=2;s=Pump.{node}") for name, node in zip(STORED, NODES, strict=True))
-    source = open_source(OpcUaConfig(url=server.url, nodes=nodes), mqtt=MqttConfig(), rate_hz=100.0)
+    source = open_source(OpcUaConfig(url=server.url, nodes=nodes), mqtt=MqttConfig(), rate_hz=20.0)
     return Rig(source, lambda: waiting.extend(map(tuple, VALUES)), live=True, clocked=True)
 
 

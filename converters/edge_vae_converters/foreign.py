@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_vae.bundle import FOREIGN, Channel, Fit, Training
+from edge_vae.bundle import FOREIGN, Fit, Training
 from edge_vae.errors import ModelError
 from edge_vae.runtime import Runtime
 from edge_vae.sample import FloatArray
@@ -18,12 +18,13 @@ from edge_vae.score import needs_model, view_of
 from edge_vae.view import Seen, View, see, to_rows
 from edge_vae_train import shift
 from edge_vae_train.data import Recording
+from edge_vae_train.described import described
 from edge_vae_train.fit import ACTIVE_VARIANCE
 from edge_vae_train.lesson import WINDOW_VARIANCE_FLOOR
 from edge_vae_train.prepare import Prepared, WindowSet, prepare
 from edge_vae_train.run_folder import FORMAT, Run, RunRecord
 from edge_vae_train.settings import MANY_CHANNELS, Settings
-from edge_vae_train.training import CALIBRATION_WINDOWS, CLOSED_FORM_WINDOWS, closed_forms, floats, now
+from edge_vae_train.training import CALIBRATION_WINDOWS, CLOSED_FORM_WINDOWS, closed_forms, now
 from edge_vae_train.views import CLIP, fit_view
 
 __all__ = ["WINDOW", "default_terms", "expect_terms", "foreign_run", "prepared", "raw_rows", "tried_windows"]
@@ -117,7 +118,7 @@ def foreign_run(
         format=FORMAT,
         created=now(),
         settings=settings,
-        channels=tuple(map(Channel, recording.channels, floats(given.scaler.centre), floats(given.scaler.scale))),
+        channels=described(recording, given.scaler),
         rate_hz=recording.rate_hz,
         clip=CLIP,
         modes=None,

@@ -49,7 +49,7 @@ __all__ = [
     "npz_to_arrays",
 ]
 
-FORMAT = 5
+FORMAT = 6
 """Version of the bundle's layout. A reader takes its own version only."""
 
 MAX_BYTES = 16 << 20
@@ -78,15 +78,31 @@ _HASH_BYTES = 64
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One channel: its name, and what the model calls its centre and its spread, in sensor units."""
+    """One channel: its name, and what normal data says of it, in sensor units.
+
+    Attributes:
+        name: As in the data.
+        centre: What the model takes for its centre.
+        scale: And for its spread.
+        least: The lowest reading; None where that is not known.
+        most: The highest reading.
+        rest: The longest run of equal readings, in samples; None where that is not known, or where there are at most
+            two different readings: a switch may rest.
+    """
 
     name: str
     centre: float
     scale: float
+    least: float | None = None
+    most: float | None = None
+    rest: int | None = None
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
             msg = f"expected a scale above zero for channel {self.name!r}, received {self.scale}"
+            raise ValueError(msg)
+        if (self.least is None) != (self.most is None) or (self.rest is not None and self.rest < 1):
+            msg = f"expected both ends of the readings of channel {self.name!r}, and a run of at least 1"
             raise ValueError(msg)
 
 

@@ -18,7 +18,7 @@ from edge_vae.view import to_rows
 from edge_vae.window import overlap, segment_starts, sliding
 from edge_vae_train.data import Recording, Session
 
-__all__ = ["Prepared", "WindowSet", "prepare"]
+__all__ = ["Prepared", "WindowSet", "normal_rows", "prepare"]
 
 HELD_OUT_EVERY = 5
 """Every fifth block of windows is held out, so they come from all sessions and times."""
@@ -108,7 +108,7 @@ def prepare(recording: Recording, *, length: int, stride: int, baseline: int, ro
     training, held_out, between = _split(windows, gap=math.ceil(overlap(length, stride)))
     if not len(training) or not held_out:
         raise _too_short(recording, length, baseline)
-    normal = tuple(rows[_normal(session)] for session, rows in zip(healthy, scaled, strict=True))
+    normal = tuple(rows[normal_rows(session)] for session, rows in zip(healthy, scaled, strict=True))
     return Prepared(scaler, modes, training, held_out, between, normal, tuple(notes))
 
 
@@ -160,7 +160,8 @@ def _finite(session: Session) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(session.values).all(axis=1))
 
 
-def _normal(session: Session) -> NDArray[np.bool_]:
+def normal_rows(session: Session) -> NDArray[np.bool_]:
+    """True for each row (rows,) that is whole and not labelled anomalous."""
     finite = _finite(session)
     return finite if session.labels is None else finite & ~session.labels
 
@@ -176,7 +177,7 @@ def _starts_healthy(session: Session, *, length: int, baseline: int, notes: list
     if baseline and session.labels is not None and session.labels[rows[:baseline]].any():
         notes.append(f"{session.name}: left out, rows of its baseline are labelled anomalous")
         return False
-    if (normal := np.count_nonzero(_normal(session))) < length:
+    if (normal := np.count_nonzero(normal_rows(session))) < length:
         notes.append(f"{session.name}: left out, {normal} normal rows are fewer than window {length}")
         return False
     return True
@@ -190,7 +191,7 @@ def _fit_scaler(
     With a baseline, each session's rows are taken around its own centre, and every session counts alike: one long
     recording must not decide what a usual spread is.
     """
-    normal = [session.values[_normal(session)] for session in sessions]
+    normal = [session.values[normal_rows(session)] for session in sessions]
     if baseline:
         centres = np.array([trimmed_mean(s.values[_finite(s)][:baseline]) for s in sessions])
         around = [rows - own for rows, own in zip(normal, centres, strict=True)]
@@ -238,7 +239,7 @@ def _session_windows(
     session: Session, scaled: FloatArray, *, length: int, stride: int, baseline: int, period_s: float
 ) -> tuple[Windows, NDArray[np.bool_]]:
     """Windows of the normal rows, and for each whether the device would score it: no row is the baseline's."""
-    normal = _normal(session)
+    normal = normal_rows(session)
     first_scored = int(np.flatnonzero(_finite(session))[baseline]) if baseline else 0
     edges = np.flatnonzero(segment_starts(session.times, normal, period_s=period_s) | _first(normal))
     windows, scored = [], []

@@ -21,7 +21,7 @@ from edge_vae_train.settings import Settings
 
 __all__ = ["FORMAT", "Run", "RunRecord"]
 
-FORMAT = 2
+FORMAT = 3
 
 _RECORD, _HELD_OUT, _CALIBRATION, _KNOWN, _REFERENCE = (
     "run.json", "held_out.npz", "calibration.npz", "known.npz", "reference.npz",
@@ -36,7 +36,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         format: Version of this layout.
         created: When training ended, RFC 3339 in UTC.
         settings: All settings in force.
-        channels: Names, centres and spreads.
+        channels: Their names, and what normal data says of them.
         rate_hz: Samples a second.
         clip: Scaled samples are clipped to plus and minus this before the model sees them.
         modes: The operating modes; None without mode columns.

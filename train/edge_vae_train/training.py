@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_vae.bundle import PCA_VIEW, Channel, Training
+from edge_vae.bundle import PCA_VIEW, Training
 from edge_vae.sample import FloatArray
 from edge_vae.score import Term, needs_model, view_of
 from edge_vae.view import View
@@ -20,6 +20,7 @@ from edge_vae_train import fit as fitting
 from edge_vae_train import models, plots, shift
 from edge_vae_train.clean import cleaned
 from edge_vae_train.data import Recording
+from edge_vae_train.described import described
 from edge_vae_train.finetune import Origin, expect_gain
 from edge_vae_train.interrupt import answer, held
 from edge_vae_train.lesson import Lesson, Trained
@@ -31,7 +32,7 @@ from edge_vae_train.run_folder import FORMAT, Run, RunRecord
 from edge_vae_train.settings import Settings
 from edge_vae_train.views import CLIP, chunks, fit_view
 
-__all__ = ["CALIBRATION_WINDOWS", "CLOSED_FORM_WINDOWS", "closed_forms", "floats", "now", "train"]
+__all__ = ["CALIBRATION_WINDOWS", "CLOSED_FORM_WINDOWS", "closed_forms", "now", "train"]
 
 CALIBRATION_WINDOWS = 400
 CLOSED_FORM_WINDOWS = 20_000
@@ -161,14 +162,13 @@ def _record(
     found: shift.Shift,
     origin: Origin | None,
 ) -> RunRecord:
-    centre, scale = prepared.scaler.centre, prepared.scaler.scale
     start = [] if origin is None else [f"fine-tuned from {origin.told}"]
     notes = [*recording.notes, *start, *prepared.notes, *(note for one in trained.values() for note in one.notes)]
     return RunRecord(
         format=FORMAT,
         created=now(),
         settings=settings,
-        channels=tuple(map(Channel, recording.channels, floats(centre), floats(scale))),
+        channels=described(recording, prepared.scaler),
         rate_hz=recording.rate_hz,
         clip=CLIP,
         modes=prepared.modes,
@@ -185,11 +185,6 @@ def _record(
         shift=found.ratios,
         notes=tuple(notes),
     )
-
-
-def floats(values: FloatArray) -> list[float]:
-    """The numbers as the manifest holds them."""
-    return [float(v) for v in values]
 
 
 def now() -> str:

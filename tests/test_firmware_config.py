@@ -149,7 +149,9 @@ def event(kind: str, event_id: str) -> bytes:
         event_id=event_id, time="2026-03-01T00:00:00.000000Z", time_quality="synchronised", boot_id="b", monotonic_ns=5
     )
     plain = notice("store_reset", asset="pump-3", seq=1, dropped=None, stamp=stamp)
-    channels = tuple(Channel(name=name, share=None, value=None, expected=None) for name in ("Current", "Pressure"))
+    channels = tuple(
+        Channel(name=name, share=None, value=None, expected=None, quality="good") for name in ("Current", "Pressure")
+    )
     return encode(msgspec.structs.replace(plain, event=kind, channels=channels))
 
 

@@ -7,7 +7,7 @@ import math
 import msgspec
 from msgspec.structs import replace
 
-from edge_vae.event import Cause, Channel, Severity, Verdict
+from edge_vae.event import Cause, Channel, Quality, Severity, Verdict
 
 __all__ = ["Active", "Flood", "Memory", "Seen", "Word"]
 
@@ -41,6 +41,7 @@ class Seen(msgspec.Struct, frozen=True):
         start_s: Time of the first sample, seconds since 1970; None without time.
         end_s: Time of the last one.
         sample: Number of the last one, counted since the pipeline began.
+        quality: Of the samples.
     """
 
     cause: Cause
@@ -50,6 +51,7 @@ class Seen(msgspec.Struct, frozen=True):
     start_s: float | None
     end_s: float | None
     sample: int
+    quality: Quality = "good"
 
 
 class Active(msgspec.Struct, frozen=True):
@@ -64,6 +66,7 @@ class Active(msgspec.Struct, frozen=True):
         told_s: When it was last told; minus infinity before.
         looked_s: When it was last looked at for another leading channel; minus infinity before.
         told_severity: The severity that was last told.
+        told_quality: The worst quality of its samples that was told.
         leaders: The channels that were told as the first one.
         acknowledged: By whom and when; None where nobody has.
         silenced: Told, and then shelved.
@@ -78,6 +81,7 @@ class Active(msgspec.Struct, frozen=True):
     told_s: float = -math.inf
     looked_s: float = -math.inf
     told_severity: Severity = "info"
+    told_quality: Quality = "good"
     leaders: tuple[str, ...] = ()
     acknowledged: Word | None = None
     silenced: bool = False

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edge_vae.alarm_memory import Active, Flood, Memory, Seen, Word
-from edge_vae.event import SEVERITIES, Severity, UpdateReason
+from edge_vae.event import SEVERITIES, Quality, Severity, UpdateReason
 
 __all__ = [
     "DEFAULT_FLOOD_S",
@@ -35,6 +35,8 @@ DEFAULT_UPDATE_S = 60.0
 """Nobody reads more than one message a minute about the same alarm."""
 DEFAULT_FLOOD_S = 600.0
 """ISA-18.2 counts alarms in ten minutes: more than ten are a flood."""
+
+_QUALITIES: tuple[Quality, ...] = ("good", "uncertain", "bad")
 
 NoticeKind = Literal[
     "raised", "updated", "cleared", "acknowledged", "shelved", "unshelved", "flood_begun", "flood_ended"
@@ -129,6 +131,11 @@ class Annunciator:
     def active(self) -> bool:
         """Whether any condition is active, told or not."""
         return bool(self.memory.alarms)
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether any of them is about the machine, and not about a sensor."""
+        return any(not alarm.seen.cause.of_sensor for alarm in self.memory.alarms.values())
 
     def raised(self, key: str, now_s: float, *, severity: Severity, peak: float, seen: Seen) -> list[Notice]:
         """The condition of an alarm has become active."""
@@ -273,6 +280,8 @@ class Annunciator:
         alarm = replace(alarm, seen=look(), looked_s=now_s)
         if reason is None and _leader(alarm.seen) not in alarm.leaders:
             reason = "channel"
+        if reason is None and _QUALITIES.index(alarm.seen.quality) > _QUALITIES.index(alarm.told_quality):
+            reason = "quality"
         if reason is None:
             self._keep_alarm(key, alarm)
             return []
@@ -281,7 +290,10 @@ class Annunciator:
     def _tell(self, key: str, alarm: Active, now_s: float, reason: UpdateReason | None) -> Notice:
         leader = _leader(alarm.seen)
         leaders = alarm.leaders if leader in alarm.leaders else (*alarm.leaders, leader)
-        alarm = replace(alarm, told_s=now_s, told_severity=alarm.severity, leaders=leaders, silenced=False)
+        quality = max(alarm.told_quality, alarm.seen.quality, key=_QUALITIES.index)
+        alarm = replace(
+            alarm, told_s=now_s, told_severity=alarm.severity, told_quality=quality, leaders=leaders, silenced=False
+        )
         self._keep_alarm(key, alarm)
         return Notice("updated" if reason else "raised", self.memory, alarm, reason)
 

@@ -19,6 +19,7 @@ from edge_vae.errors import BundleError
 from edge_vae.event import Model
 from edge_vae.pipeline import Learned, Pipeline
 from edge_vae.probe import expect_sound
+from edge_vae.sensor_rules import sensor_rules
 
 __all__ = ["Assembly", "assemble"]
 
@@ -43,20 +44,25 @@ class Assembly:
         Raises:
             BundleError: The bundle has no threshold that can adapt, and is to.
         """
-        config = self.config
+        config, manifest = self.config, self.detector.manifest
         try:
             return Pipeline(
                 self.detector,
-                rules=_rules(self.detector.manifest.alarm, config.alarm),
+                rules=_rules(manifest.alarm, config.alarm),
                 annunciation=_annunciation(config.alarm),
                 limits=[limit for table in config.limits for limit in limits_of(table)],
+                sensors=sensor_rules(
+                    config.sensor, manifest.channels, columns=manifest.source_columns, rate_hz=manifest.rate_hz,
+                    length=manifest.window.length,
+                ),
+                sensor_severity=config.sensor.severity,
                 new_id=new_id,
                 epoch_s=time.time() - time.monotonic(),
                 baseline=config.baseline.samples,
                 drift_hours=config.drift.hours if config.drift.detect else None,
                 adapt_limit=config.threshold.limit if config.threshold.adapt else None,
                 learned=learned,
-            )
+            )  # fmt: skip
         except ValueError as error:
             what = f"{config.bundle}: a threshold that cannot adapt: {error}"
             action = "Leave adapt = true under [pipeline.threshold] out, or convert with fewer false alarms a day."

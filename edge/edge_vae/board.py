@@ -43,9 +43,15 @@ class _Channel(_Message, frozen=True):
     share: float | None = None
 
 
+class _Cause(_Message, frozen=True):
+    kind: str
+
+
 class _Event(_Message, frozen=True):
     event: str
     time: str
+    phase: str | None = None
+    cause: _Cause | None = None
     score: float | None = None
     threshold: float | None = None
     channels: tuple[_Channel, ...] = ()
@@ -210,6 +216,9 @@ def _decoded(payload: bytes, kind: type[T]) -> T:
 
 
 def _in_words(event: _Event) -> str:
+    if event.event == "sensor_fault" and event.cause is not None:
+        names = ", ".join(channel.name for channel in event.channels)
+        return f"sensor {event.cause.kind} {event.phase} {_time(event.time)} {names}".rstrip()
     worst = max(event.channels, key=lambda channel: channel.share or 0.0, default=None)
     part = f" {worst.name} {worst.share:.0%}" if worst is not None and worst.share is not None else ""
     return f"{event.event} {_time(event.time)}{part}"

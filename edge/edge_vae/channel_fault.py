@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_vae.evidence import Delays, EvidenceOfColumns, Turn
 from edge_vae.sample import FloatArray
@@ -16,8 +17,7 @@ from edge_vae.standstill import Standstill
 __all__ = ["ChannelFaults", "ChannelRules"]
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelRules:
+class ChannelRules(msgspec.Struct, frozen=True):
     """What can be said of one channel.
 
     Attributes:
@@ -65,7 +65,9 @@ class ChannelFaults:
         stills = {i: rules.still for i, rules in enumerate(channels) if rules.still} if "stuck" in watched else {}
         self._movers = list(stills)
         self._standstill = Standstill(list(stills.values()))
-        self._tells_rails, self._at_rail = "rail" in watched, set[int]()
+        self._at_rail = set[int]()
+        self.missing: NDArray[np.bool_] | None = None
+        """(samples,) in which of the latest samples a reading was missing; None where none was."""
 
     def forget(self, at: int) -> None:
         """Begin anew with this sample; what has begun stays until samples end it."""
@@ -94,6 +96,7 @@ class ChannelFaults:
         """What begins and ends with these samples (samples, columns), the first of which has this number."""
         finite = np.isfinite(values)
         whole = np.count_nonzero(finite) == finite.size
+        self.missing = None if whole else np.asarray(~finite.all(axis=1))
         if "missing" in self._watched:
             for turn in self._missing.push(at, len(values), None if whole else ~finite):
                 yield self._told("missing", turn, range(len(self._rules)), values)

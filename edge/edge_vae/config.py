@@ -19,6 +19,7 @@ from edge_vae.errors import Problem
 from edge_vae.modbus_config import ModbusConfig, shared_line_mistakes
 from edge_vae.overflow import OnFull
 from edge_vae.publish.pace import DEFAULT_DRAIN_PER_S, MAX_DRAIN_PER_S
+from edge_vae.sensor_config import SensorConfig
 from edge_vae.source_config import JoinConfig, ReplayConfig, SourceConfig, StdinConfig, source_mistakes
 from edge_vae.toml_lines import Key, dotted
 from edge_vae.toml_table import Mistake, Table
@@ -167,6 +168,7 @@ class PipelineConfig(Table, frozen=True, kw_only=True):
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     alarm: AlarmConfig = field(default_factory=AlarmConfig)
     limits: tuple[LimitConfig, ...] = field(default=(), name="limit")
+    sensor: SensorConfig = field(default_factory=SensorConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
 
@@ -233,14 +235,14 @@ def missing_files(config: AgentConfig, file: str | Path) -> list[Problem]:
     """The bundles, recordings and channels that a configuration names and that are not there, with their lines.
 
     Raises:
-        BundleError: A bundle that limits need the channels of is damaged.
+        BundleError: A bundle that limits or sensors need the channels of is damaged.
     """
     found: list[Mistake] = []
     for index, pipeline in enumerate(config.pipelines):
         if not pipeline.bundle.is_file():
             message = f"expected a bundle, received {pipeline.bundle}, where there is no file"
             found.append((("pipeline", index, "bundle"), message))
-        elif pipeline.limits:
+        elif pipeline.limits or pipeline.sensor.channels:
             found += _unknown_channels(pipeline, ("pipeline", index))
     for key, source in _keyed_sources(config.pipelines):
         if isinstance(source, ReplayConfig) and not source.path.exists():
@@ -253,12 +255,12 @@ def _unknown_channels(pipeline: PipelineConfig, key: Key) -> Iterator[Mistake]:
     from edge_vae.bundle import Bundle
 
     known = Bundle.read(pipeline.bundle).manifest.channel_names
-    for number, limit in enumerate(pipeline.limits):
-        if limit.channel not in known:
-            message = (
-                f"expected a channel of {pipeline.bundle}, {one_of(known)}, received {toml_text.literal(limit.channel)}"
-            )
-            yield (*key, "limit", number, "channel"), message
+    named: list[tuple[Key, str]] = [(("limit", i), limit.channel) for i, limit in enumerate(pipeline.limits)]
+    named += [(("sensor", "channel", i), table.channel) for i, table in enumerate(pipeline.sensor.channels)]
+    for where, channel in named:
+        if channel not in known:
+            message = f"expected a channel of {pipeline.bundle}, {one_of(known)}, received {toml_text.literal(channel)}"
+            yield (*key, *where, "channel"), message
 
 
 def effective(config: AgentConfig) -> str:

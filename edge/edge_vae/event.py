@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from edge_vae.clock import TimeQuality, format_time, parse_time
 from edge_vae.overflow import Priority
+from edge_vae.sensor_fault import FAULT_KINDS, FaultKind
 from edge_vae.stamp import Stamp
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Event",
     "EventKind",
     "Model",
+    "Phase",
     "Quality",
     "Reply",
     "RequestId",
@@ -49,17 +51,20 @@ __all__ = [
 
 EventKind = Literal[
     "raised", "updated", "cleared", "acknowledged", "shelved", "unshelved", "flood_begun", "flood_ended",
-    "drift", "unknown_mode", "dropped", "set_aside", "store_reset",
+    "sensor_fault", "drift", "unknown_mode", "dropped", "set_aside", "store_reset",
 ]  # fmt: skip
 """Alarm raised, still active, or cleared; what an operator did with alarms; more alarms than anybody reads, and their
-end; a slow change of normal operation; an operating mode that the model does not know; messages dropped from a full
-outbox; a message that no broker took, set aside; a damaged outbox replaced by a new one."""
+end; a sensor or what reads it that is broken, or works again; a slow change of normal operation; an operating mode that
+the model does not know; messages dropped from a full outbox; a message that no broker took, set aside; a damaged outbox
+replaced by a new one."""
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """In rising order."""
-UpdateReason = Literal["repeated", "severity", "channel", "unshelved"]
+Phase = Literal["raised", "updated", "cleared", "acknowledged"]
+"""Of a sensor fault what the event would be for any other alarm."""
+UpdateReason = Literal["repeated", "severity", "channel", "quality", "unshelved"]
 """Why an alarm that is still active is told again: its re-alarm time is over, its severity has risen, another channel
-leads, or it was shelved and is not any more."""
+leads, its readings are less to be trusted than they were, or it was shelved and is not any more."""
 Verdict = Literal["true", "false", "unknown"]
 """Whether an alarm was about something real."""
 Quality = Literal["good", "uncertain", "bad"]
@@ -93,12 +98,14 @@ class Channel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         share: Part of the score, 0 to 1; all channels of an asset add up to 1.
         value: What was measured, in the channel's unit.
         expected: What the model expected instead, in the channel's unit.
+        quality: Of its readings: bad while the channel has a sensor fault.
     """
 
     name: Text
     share: float | None
     value: float | None
     expected: float | None
+    quality: Quality
 
     def __post_init__(self) -> None:
         _nulls_for_unreadable(self, "share", "value", "expected")
@@ -120,18 +127,19 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Cause(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an alarm is about: the score of the model, or a rule for one channel.
+    """What an alarm is about: the score of the model, a rule for one channel, or a fault of a sensor or a source.
 
     Attributes:
-        kind: `model`, or which limit of a channel was crossed.
-        channel: The limit's; null for the model, whose channels stand in the event.
+        kind: `model`, which limit of a channel was crossed, or what is wrong with a sensor or a source.
+        channel: The limit's or the sensor's; null for the model, whose channels stand in the event, for a source, and
+            for several channels that have the same sensor fault together.
         value: What crossed the limit, in the channel's unit, or in units a second for a rate; of `updated` and
-            `cleared` the present value.
-        peak: The value that was farthest beyond the limit so far.
-        limit: The limit itself.
+            `cleared` the present value. Of a sensor fault the reading, or what `SensorFault` says.
+        peak: The value that was farthest beyond the limit so far; null for a sensor fault.
+        limit: The limit itself; of a sensor fault what the value was compared with.
     """
 
-    kind: Literal["model", "low", "high", "rate"]
+    kind: Literal["model", "low", "high", "rate", FaultKind]
     channel: Text | None
     value: float | None
     peak: float | None
@@ -139,6 +147,11 @@ class Cause(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _nulls_for_unreadable(self, "value", "peak", "limit")
+
+    @property
+    def of_sensor(self) -> bool:
+        """Whether it is a fault of a sensor or a source, and not of the machine."""
+        return self.kind in FAULT_KINDS
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -176,7 +189,8 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             outbox, null where that cannot be told; null in all others.
         salvaged: Number of messages that were saved from a damaged outbox; null in all but `store_reset`.
         cause: What the alarm is about; null where there is no alarm.
-        reason: Why an alarm is told again; null in all events but `updated`.
+        phase: Of a `sensor_fault` whether it begins, goes on, ends or was acknowledged; null in all others.
+        reason: Why an alarm is told again; null in all events but `updated`, and sensor faults that are.
         action: What an operator did; of other events of an alarm, how it was acknowledged, null where it was not.
         collapsed: Of `flood_begun` and `flood_ended` the number of alarms that were raised and not told; null else.
     """
@@ -206,6 +220,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     reason: UpdateReason | None
     action: Action | None
     collapsed: AtLeast1 | None
+    phase: Phase | None
     salvaged: AtLeast0 | None = None
 
     def __post_init__(self) -> None:
@@ -272,6 +287,7 @@ class AssetCounters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         removed: Samples that were left out because a reading was missing.
         raised: Alarms raised.
         cleared: Alarms cleared.
+        sensor_faults: Faults of sensors or of the source that have begun.
         failures: Times that it broke and was started again.
         last_sample_age_s: Seconds since the latest sample; null before the first.
         score: Of the latest window.
@@ -287,6 +303,7 @@ class AssetCounters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     removed: AtLeast0
     raised: AtLeast0
     cleared: AtLeast0
+    sensor_faults: AtLeast0
     failures: AtLeast0
     last_sample_age_s: float | None
     score: float | None
@@ -386,9 +403,9 @@ def encode(message: Event | Reply | State | Status) -> bytes:
     return _ENCODER.encode(message)
 
 
-def priority(kind: EventKind) -> Priority:
+def priority(event: Event) -> Priority:
     """What an event is worth when not all can be kept."""
-    return _PRIORITIES.get(kind, Priority.NOTE)
+    return _PRIORITIES.get(event.phase or event.event, Priority.NOTE)
 
 
 def as_replayed(payload: bytes) -> bytes:
@@ -444,5 +461,6 @@ def notice(
         event_id=stamp.event_id, alarm_id=None, seq=seq, asset=asset, event=kind, severity="warning",
         time=stamp.time, time_quality=stamp.time_quality, boot_id=stamp.boot_id, monotonic_ns=stamp.monotonic_ns,
         score=None, peak_score=None, threshold=None, ratio=None, channels=(), window=None, model=None, quality=None,
-        replayed=False, dropped=dropped, cause=None, reason=None, action=None, collapsed=None, salvaged=salvaged,
+        replayed=False, dropped=dropped, cause=None, reason=None, action=None, collapsed=None, phase=None,
+        salvaged=salvaged,
     )  # fmt: skip

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +17,7 @@ def several(columns: int) -> int:
     return max(2, -(-columns // PART))
 
 
-@dataclass(frozen=True, slots=True)
-class Delays:
+class Delays(msgspec.Struct, frozen=True):
     """How many samples make a fault, and how many end it.
 
     Attributes:
@@ -116,8 +114,7 @@ class Evidence:
         return first
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """A fault that begins or ends.
 
     Attributes:

@@ -38,6 +38,7 @@ _OF_ASSET = (
     ("edge_vae_windows_total", "windows", "Windows that were scored."),
     ("edge_vae_alarms_raised_total", "raised", "Alarms raised."),
     ("edge_vae_alarms_cleared_total", "cleared", "Alarms cleared."),
+    ("edge_vae_sensor_faults_total", "sensor_faults", "Faults of sensors or of the source that have begun."),
     ("edge_vae_failures_total", "failures", "Times that the pipeline broke and was started again."),
     ("edge_vae_last_sample_age_seconds", "last_sample_age_s", "Time since the latest sample; absent before the first."),
     ("edge_vae_score", "score", "Score of the latest window; higher is worse."),

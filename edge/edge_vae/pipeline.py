@@ -1,12 +1,11 @@
-"""One asset from samples to what is told of it: limits, stream, threshold, alarm, annunciator, drift. Pure."""
+"""One asset from samples to what is told of it: plain rules, stream, threshold, alarm, annunciator, drift. Pure."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -17,11 +16,14 @@ from edge_vae.alarm_memory import Memory, Seen, Word
 from edge_vae.annunciator import Annunciation, Annunciator, Notice
 from edge_vae.detector import Explainer
 from edge_vae.drift import DEFAULT_HOURS, Drifted, DriftState, DriftTest
-from edge_vae.event import AssetState, Cause, Channel
+from edge_vae.event import AssetState, Cause, Channel, Quality, Severity
 from edge_vae.found import Drift, Found, Strange
-from edge_vae.limits import Crossing, Limit, Limits
+from edge_vae.limits import Limit
+from edge_vae.plain_rules import PlainRules
 from edge_vae.recorder import Recorder
 from edge_vae.sample import Block, FloatArray
+from edge_vae.sensor_alarm import SensorAlarms
+from edge_vae.sensor_watch import SensorRules, SensorWatch
 from edge_vae.stream import Scored, Stream, UnknownMode
 from edge_vae.window import overlap
 
@@ -66,6 +68,8 @@ class Pipeline:
         rules: When an alarm is raised and cleared.
         annunciation: What is told of it.
         limits: Plain rules beside the model, for its channels.
+        sensors: What is a fault of a sensor; None: nothing is.
+        sensor_severity: Of each such fault.
         new_id: Makes the id of an alarm that is raised; by default they are numbered.
         epoch_s: Added to the monotonic clock it gives the seconds of the annunciator's, see there.
         baseline: Samples that each session is learned from; by default what the bundle says.
@@ -84,6 +88,8 @@ class Pipeline:
         rules: AlarmRules,
         annunciation: Annunciation | None = None,
         limits: Sequence[Limit] = (),
+        sensors: SensorRules | None = None,
+        sensor_severity: Severity = "warning",
         new_id: Callable[[], str] | None = None,
         epoch_s: float = 0.0,
         baseline: int | None = None,
@@ -100,7 +106,14 @@ class Pipeline:
         self._length, self._alarm = window.length, Alarm(rules, threshold=threshold.value)
         self._annunciation, self._epoch_s = annunciation or Annunciation(), epoch_s
         self._annunciator = Annunciator(self._annunciation, new_id=new_id or _numbered())
-        self._limits = Limits(limits, channels=self.channel_names, period_s=manifest.period_s)
+        watch = SensorWatch(sensors) if sensors else None
+        alarms = (
+            SensorAlarms(watch, self._annunciator, severity=sensor_severity, columns=self.columns) if watch else None
+        )
+        self._rules = PlainRules(
+            self._annunciator, sensors=alarms, limits=limits, columns=self.columns, length=window.length,
+            period_s=manifest.period_s,
+        )  # fmt: skip
         overlapping = math.ceil(overlap(window.length, window.stride))
         self._hold_off, self._quiet = HOLD_OFF * overlapping, HOLD_OFF * overlapping
         before = learned or Learned()
@@ -116,20 +129,24 @@ class Pipeline:
             self._alarm.threshold = self._adaptation.threshold
         window_bytes = window.length * len(self.channel_names) * np.float64().nbytes
         self._piece = window.stride * max(1, PIECE_BYTES // window_bytes)
-        self.windows = self.samples = self._session_at = 0
+        self._blind_after = 2 * window.length + window.stride
+        self.windows = self.samples = self._session_at = self._scored_at = 0
         self.score: float | None = None
 
     @property
     def state(self) -> AssetState:
         """`shelved`, `alarm` while one is active, told or not, `learning` while the baseline is taken; else `normal`.
 
-        Before both of the latter `fault`: in an unknown mode, or when a window's length of samples was of no use.
+        Before both of the latter `fault`: no samples come, or none can be scored: in an unknown mode, when a window's
+        length of them was of no use, or where nearly every window has a break.
         """
         if self.memory.shelved is not None:
             return "shelved"
-        if self._annunciator.active:
+        if self._annunciator.alarmed:
             return "alarm"
-        if self._stream.mode < 0 or self._stream.unusable >= self._length:
+        if self._stream.mode < 0 or self._stream.unusable >= self._length or self._rules.silent:
+            return "fault"
+        if self.samples - self._scored_at >= self._blind_after:
             return "fault"
         return "learning" if self._stream.learning else "normal"
 
@@ -159,15 +176,14 @@ class Pipeline:
 
     def resume(self, memory: Memory, now_ns: int) -> None:
         """Go on with the alarms of before a restart."""
-        self._annunciator.resume(memory.as_of(self.now_s(now_ns)), known=[MODEL, *self._limits.keys])
-        peaks = {key: alarm.peak for key, alarm in self.memory.alarms.items()}
-        self._limits.resume(peaks)
-        if MODEL in peaks:
-            self._alarm.resume(peaks[MODEL])
+        self._annunciator.resume(memory.as_of(self.now_s(now_ns)), known=[MODEL, *self._rules.resume(memory)])
+        if MODEL in memory.alarms:
+            self._alarm.resume(memory.alarms[MODEL].peak)
 
     def tick(self, now_ns: int) -> list[Notice]:
         """What the passing of time brings, with samples or without."""
-        return self._annunciator.tick(self.now_s(now_ns))
+        now_s = self.now_s(now_ns)
+        return self._rules.tick(now_s) + self._annunciator.tick(now_s)
 
     def shelve(self, word: Word) -> list[Notice]:
         """Tell nothing of alarms for a while, see `Annunciator`."""
@@ -218,47 +234,27 @@ class Pipeline:
         for at in range(0, len(block.times), self._piece):
             piece = slice(at, at + self._piece)
             values, times = block.values[piece], block.times[piece]
-            crossings = deque(self._limits.push(values, times))
+            doubts = None if block.uncertain is None else block.uncertain[piece]
+            self._rules.push(values, times, doubts, at=self.samples, now_s=self.now_s(block.arrived_ns))
             scored = self._stream.push(values, times)
             for i in range(len(scored.rows)):
-                found += self._crossed(crossings, times, block.arrived_ns, until=int(scored.rows[i]))
+                self._scored_at = self._session_at + int(scored.rows[i]) + 1
+                found += self._rules.told(until=self._scored_at - 1)
                 found += self._judged(scored, i, block.arrived_ns)
-            found += self._crossed(crossings, times, block.arrived_ns)
+            found += self._rules.told()
             found += [self._strange(unknown, block.arrived_ns) for unknown in self._stream.take_unknown()]
-            self.samples += len(block.times[piece])
+            self.samples += len(times)
+            if self._stream.learning:
+                self._scored_at = self.samples
         return found
 
     def _start_session(self) -> None:
-        self._limits.interrupt()
+        self._rules.interrupt()
         self._restart_stream()
 
     def _restart_stream(self) -> None:
         self._stream.start_session()
-        self._session_at = self.samples
-
-    def _crossed(
-        self, crossings: deque[Crossing], times: FloatArray, arrived_ns: int, *, until: int | None = None
-    ) -> Iterator[Notice]:
-        """What the crossings bring up to a row of the session, or to the end; they are taken out."""
-        last = math.inf if until is None else self._session_at + until - self.samples
-        while crossings and crossings[0].sample <= last:
-            yield from self._announce_crossing(crossings.popleft(), times, self.now_s(arrived_ns))
-
-    def _announce_crossing(self, crossing: Crossing, times: FloatArray, now_s: float) -> list[Notice]:
-        limit, seen = crossing.limit, self._seen_crossing(crossing, _known(times[crossing.sample]))
-        if crossing.change is Change.CLEARED:
-            return self._annunciator.cleared(limit.key, seen=seen)
-        if crossing.change is Change.RAISED:
-            return self._annunciator.raised(limit.key, now_s, severity=limit.severity, peak=crossing.peak, seen=seen)
-        return self._annunciator.still(
-            limit.key, now_s, severity=limit.severity, peak=crossing.peak, look=functools.partial(_same, seen)
-        )
-
-    def _seen_crossing(self, crossing: Crossing, time_s: float | None) -> Seen:
-        limit, value = crossing.limit, crossing.value
-        cause = Cause(kind=limit.kind, channel=limit.channel, value=value, peak=crossing.peak, limit=limit.value)
-        channel = Channel(name=limit.channel, share=1.0, value=value, expected=None)
-        return Seen(cause, None, None, (channel,), time_s, time_s, self.samples + crossing.sample)
+        self._session_at = self._scored_at = self.samples
 
     def _judged(self, scored: Scored, i: int, arrived_ns: int) -> Iterator[Notice | Drift]:
         """What one window brings."""
@@ -316,40 +312,52 @@ class Pipeline:
         # Asked for what is told alone: an explanation may cost as much as a hundred scores.
         scaled, conditions, scaler = self._stream.window(i)
         explained = self._detector.explain(scaled, conditions)
-        channels = self._channels(explained.shares[0], scored.values[i], scaler.inverse(explained.expected)[0])
+        last = self._session_at + int(scored.rows[i])
+        means = (explained.shares[0], scored.values[i], scaler.inverse(explained.expected)[0])
+        channels = self._channels(*means, qualities=self._rules.qualities(last))
         return Seen(
             Cause(kind="model", channel=None, value=None, peak=None, limit=None), float(scored.score[i]),
-            self._alarm.threshold, channels, _known(scored.starts[i]), _known(scored.ends[i]),
-            self._session_at + int(scored.rows[i]),
+            self._alarm.threshold, channels, _known(scored.starts[i]), _known(scored.ends[i]), last,
+            self._rules.quality(channels, last),
         )  # fmt: skip
 
     def _told(self, drifted: Drifted, arrived_ns: int) -> Drift:
         means = (np.array(each) for each in (drifted.shares, drifted.values, drifted.expected))
+        good: dict[str, Quality] = dict.fromkeys(
+            self.channel_names, "good"
+        )  # while a sensor is broken nothing is learned
         start_s, end_s = (math.nan if time_s is None else time_s for time_s in (drifted.start_s, drifted.end_s))
         return Drift(
-            drifted.windows, drifted.score, self._alarm.threshold, self._channels(*means), start_s, end_s, arrived_ns
+            drifted.windows,
+            drifted.score,
+            self._alarm.threshold,
+            self._channels(*means, qualities=good),
+            start_s,
+            end_s,
+            arrived_ns,
         )
 
     def _strange(self, unknown: UnknownMode, arrived_ns: int) -> Strange:
         modes = zip(self._mode_columns, unknown.values, strict=True)
-        columns = tuple(Channel(name=name, share=None, value=value, expected=None) for name, value in modes)
+        columns = tuple(
+            Channel(name=name, share=None, value=value, expected=None, quality="good") for name, value in modes
+        )
         return Strange(columns, unknown.time_s, arrived_ns)
 
-    def _channels(self, shares: FloatArray, values: FloatArray, expected: FloatArray) -> tuple[Channel, ...]:
+    def _channels(
+        self, shares: FloatArray, values: FloatArray, expected: FloatArray, *, qualities: Mapping[str, Quality]
+    ) -> tuple[Channel, ...]:
         return tuple(
             Channel(
-                name=self.channel_names[c], share=float(shares[c]), value=float(values[c]), expected=float(expected[c])
+                name=(name := self.channel_names[c]), share=float(shares[c]), value=float(values[c]),
+                expected=float(expected[c]), quality=qualities[name],
             )
             for c in shares.argsort()[::-1]
-        )
+        )  # fmt: skip
 
 
 def _known(time_s: float) -> float | None:
     return float(time_s) if math.isfinite(time_s) else None
-
-
-def _same(seen: Seen) -> Seen:
-    return seen
 
 
 def _numbered() -> Callable[[], str]:

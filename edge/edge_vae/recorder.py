@@ -90,9 +90,12 @@ class Recorder:
             growing.add(block.values, block.times, self._samples - len(block.times))
 
     def follow(self, notice: Notice) -> None:
-        """Begin an excerpt when an alarm is raised, and let it end some windows after it is cleared."""
+        """Begin an excerpt when an alarm is raised, and let it end some windows after it is cleared.
+
+        Faults of sensors have none: whoever learns from excerpts learns of the machine.
+        """
         alarm = notice.alarm
-        if alarm is not None and alarm.alarm_id is not None:
+        if alarm is not None and alarm.alarm_id is not None and not alarm.seen.cause.of_sensor:
             if notice.kind == "raised":
                 self._begin(alarm.alarm_id, alarm.seen.sample, self._length if alarm.seen.cause.kind == "model" else 1)
             elif notice.kind == "cleared":

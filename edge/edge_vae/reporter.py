@@ -75,13 +75,23 @@ class Reporter:
         seen, word = alarm.seen, notice.word or alarm.acknowledged
         raised = {"event_id": alarm.alarm_id} if notice.kind == "raised" else {}
         time_s = seen.end_s if arrived_ns is not None else None
+        kind: EventKind = "sensor_fault" if seen.cause.of_sensor else notice.kind
+        phase = notice.kind if seen.cause.of_sensor else None
         event = self._event(
-            notice.kind, severity=alarm.severity, monotonic_ns=arrived_ns, time_s=time_s,
+            kind, severity=alarm.severity, monotonic_ns=arrived_ns, time_s=time_s,
             alarm_id=alarm.alarm_id, score=seen.score, peak_score=_peak_score(alarm), threshold=seen.threshold,
             channels=seen.channels, window=_window(seen.start_s, seen.end_s), cause=seen.cause, reason=notice.reason,
-            action=self._action(word), **raised,
+            action=self._action(word), quality=seen.quality, phase=phase, **raised,
         )  # fmt: skip
-        seq, leader = self._put(event, notice.memory), seen.channels[0]
+        seq = self._put(event, notice.memory)
+        if seen.cause.of_sensor:
+            log.info(
+                "sensor fault %s asset=%s event_id=%s seq=%d severity=%s fault=%s channels=%s value=%s",
+                notice.kind, self._asset, event.event_id, seq, event.severity, seen.cause.kind,
+                ",".join(channel.name for channel in seen.channels) or "-", _shown(seen.cause.value),
+            )  # fmt: skip
+            return
+        leader = seen.channels[0]
         log.info(
             "alarm %s asset=%s event_id=%s seq=%d severity=%s score=%s threshold=%s channel=%s share=%.2f reason=%s",
             event.event, self._asset, event.event_id, seq, event.severity, _shown(seen.score), _shown(seen.threshold),
@@ -140,7 +150,7 @@ class Reporter:
         """An event with its stamp; what is not said is null, and the time is that of the stamp."""
         stamp = self._stamper()
         nothing: dict[str, Any] = dict.fromkeys(
-            ("alarm_id", "peak_score", "window", "dropped", "cause", "reason", "action", "collapsed")
+            ("alarm_id", "peak_score", "window", "dropped", "cause", "reason", "action", "collapsed", "phase")
         )
         said: dict[str, Any] = {
             "event_id": stamp.event_id, "seq": 1, "asset": self._asset, "event": kind, "severity": severity,

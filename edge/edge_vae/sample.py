@@ -21,12 +21,14 @@ class Block:
         times: (samples,), seconds since 1970-01-01 UTC; NaN where the source has no time.
         arrived_ns: Monotonic clock when the last sample of the block arrived, in nanoseconds.
         starts_session: True when the machine or the recording starts anew with the first sample.
+        uncertain: (samples, channels), True where the source itself doubts a reading; None where it doubts none.
     """
 
     values: FloatArray
     times: FloatArray
     arrived_ns: int
     starts_session: bool = False
+    uncertain: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.times.shape != self.values.shape[:1]:

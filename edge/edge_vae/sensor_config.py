@@ -45,7 +45,7 @@ class SensorConfig(Table, frozen=True, kw_only=True):
 
     Attributes:
         watch: What is looked for.
-        severity: Of each fault.
+        severity: Of each fault; below the alarms' `min_severity` it stands in the state of the asset alone.
         on_s: Readings must be missing, at an end of the range or out of order for so long.
         off_s: And whole for so long before that is over, and for two windows at least.
         stuck_windows: A channel is stuck when it does not change for so many windows, and for 30 s at least.

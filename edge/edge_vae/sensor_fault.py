@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+import msgspec
 
 __all__ = ["FAULT_KINDS", "FaultKind", "SensorFault", "fault_key"]
 
@@ -15,8 +16,7 @@ or stand still."""
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
 
-@dataclass(frozen=True, slots=True)
-class SensorFault:
+class SensorFault(msgspec.Struct, frozen=True):
     """A fault that begins or ends.
 
     Attributes:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_vae.channel_fault import ChannelFaults, ChannelRules
 from edge_vae.evidence import Delays
@@ -21,10 +24,12 @@ __all__ = ["SensorRules", "SensorWatch"]
 
 SETTLED_S = 10.0
 """A silence is over when samples have come for so long: one sample now and then ends none."""
+LONGEST_TICK_S = 2.0
+"""More time between two ticks is no silence: whoever was held up, by a full disk or a machine that slept, has not
+listened."""
 
 
-@dataclass(frozen=True, slots=True)
-class SensorRules:
+class SensorRules(msgspec.Struct, frozen=True):
     """What is a fault.
 
     Attributes:
@@ -56,6 +61,11 @@ class SensorWatch:
         self._silence = _Silence(rules.silent_s)
         self.active: dict[str, SensorFault] = {}
         """The faults that have begun and not ended, by their keys, as they began."""
+
+    @property
+    def missing(self) -> NDArray[np.bool_] | None:
+        """(samples,) in which of the latest samples a reading was missing; None where none was."""
+        return self._channels.missing
 
     def resume(self, faults: Iterable[SensorFault]) -> None:
         """Go on with the faults that had begun before a restart; those that are not looked for any more are left."""
@@ -108,24 +118,24 @@ class _Silence:
 
     def __init__(self, silent_s: float) -> None:
         self._silent_s, self.active = silent_s, False
-        self._heard_s = self._since_s = math.nan
+        self._quiet_s, self._ticked_s, self._since_s = 0.0, math.nan, math.nan
 
     def heard(self, now_s: float) -> list[SensorFault]:
         """Samples have come."""
-        if not now_s - self._heard_s < self._silent_s:
+        if self._quiet_s >= self._silent_s or math.isnan(self._since_s):
             self._since_s = now_s
-        self._heard_s = now_s
+        self._quiet_s = 0.0
         if not self.active or now_s - self._since_s < SETTLED_S:
             return []
         self.active = False
         return [SensorFault("silent", None, begins=False, sample=0)]
 
     def tick(self, now_s: float) -> list[SensorFault]:
-        """The first one says when the waiting begins."""
-        if math.isnan(self._heard_s):
-            self._heard_s = now_s
-        silent_s = now_s - self._heard_s
-        if self.active or silent_s < self._silent_s:
+        """Time has passed; the first tick says when the waiting begins."""
+        if not math.isnan(self._ticked_s):
+            self._quiet_s += min(now_s - self._ticked_s, LONGEST_TICK_S)
+        self._ticked_s = now_s
+        if self.active or self._quiet_s < self._silent_s:
             return []
         self.active = True
-        return [SensorFault("silent", None, begins=True, sample=0, value=silent_s, limit=self._silent_s)]
+        return [SensorFault("silent", None, begins=True, sample=0, value=self._quiet_s, limit=self._silent_s)]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +20,7 @@ from edge_vae.standstill import Standstill
 __all__ = ["TimeFaults", "TimeRules"]
 
 
-@dataclass(frozen=True, slots=True)
-class TimeRules:
+class TimeRules(msgspec.Struct, frozen=True):
     """What is wrong with times.
 
     Attributes:
@@ -51,7 +50,8 @@ class TimeFaults:
     def __init__(self, rules: TimeRules, delays: Delays, watched: Collection[FaultKind]) -> None:
         self._rules, self._watched = rules, watched
         self._back, self._gap = Evidence(delays), Evidence(Delays(1, delays.spread, delays.off))
-        self._clock, self._rate = Standstill([rules.repeats]), _Rate(rules)
+        self._clock, self._rate = Standstill([rules.repeats]), _Rate(rules, judges="wrong_rate" in watched)
+        self._busy = False
         self.forget(0)
 
     def forget(self, at: int) -> None:
@@ -71,34 +71,35 @@ class TimeFaults:
             self._clock.resume(0, at)
         else:
             (self._gap if kind == "gap" else self._back).resume(at)
+        self._busy = self._busy or kind != "wrong_rate"
         return True
 
-    @property
-    def _busy(self) -> bool:
-        return self._back.active or self._gap.active or bool(self._clock.active[0])
-
-    def push(self, at: int, times: FloatArray) -> Iterator[SensorFault]:
+    def push(self, at: int, times: FloatArray) -> list[SensorFault]:
         """What begins and ends with samples of these times (samples,) in seconds; the first one has this number."""
-        steps = np.empty(len(times))
-        steps[0] = times[0] - self._before_s
-        np.subtract(times[1:], times[:-1], out=steps[1:])
-        even = bool(steps.min() > 0 and times[-1] - self._before_s <= self._rules.gap_s)
-        timed = even or not np.isnan(times).all()
-        if self._busy or (timed and not even):
-            yield from self._look(at, times, steps)
+        if not self._busy and self._runs_on(times):
+            self._passed, found = True, self._rate.push(times, None)
         else:
-            self._passed = True
-        if timed and "wrong_rate" in self._watched:
-            broken = None if even else ~((steps >= 0) & (steps <= self._rules.gap_s))
-            yield from self._rate.push(times, broken)
+            found = self._look(at, times)
         self._before_s = float(times[-1])
+        return found
 
-    def _look(self, at: int, times: FloatArray, steps: FloatArray) -> Iterator[SensorFault]:
+    def _runs_on(self, times: FloatArray) -> bool:
+        """Whether time only goes forward, with no gap."""
+        first_s, last_s = float(times[0]), float(times[-1])
+        if not (first_s > self._before_s and last_s - self._before_s <= self._rules.gap_s):
+            return False
+        return bool(np.count_nonzero(times[1:] > times[:-1]) == len(times) - 1)
+
+    def _look(self, at: int, times: FloatArray) -> list[SensorFault]:
+        if not self._busy and np.isnan(times).all():
+            self._passed = True
+            return []
         if self._passed:  # pieces in which the clock went on were not shown to it
             self._clock.forget(at - 1)
             self._clock.push(at - 1, np.array([[self._before_s]]))
             self._passed = False
-        found: list[SensorFault] = []
+        steps = np.diff(times, prepend=self._before_s)
+        found = self._rate.push(times, ~((steps >= 0) & (steps <= self._rules.gap_s)))
         if "gap" in self._watched:
             found += _told("gap", self._gap, at, steps > self._rules.gap_s, steps, self._rules.gap_s)
         if "out_of_order" in self._watched:
@@ -106,7 +107,8 @@ class TimeFaults:
         if "repeated_time" in self._watched:
             stills = self._clock.push(at, times[:, None])
             found += [SensorFault("repeated_time", None, still.begins, still.sample) for still in stills]
-        yield from sorted(found, key=lambda fault: fault.sample)
+        self._busy = self._gap.active or self._back.active or bool(self._clock.active[0])
+        return sorted(found, key=lambda fault: fault.sample)
 
 
 def _told(
@@ -121,33 +123,41 @@ def _told(
 class _Rate:
     """Samples a second, over pieces of a fixed number of steps, none of which is a gap or leads back."""
 
-    def __init__(self, rules: TimeRules) -> None:
-        self._rules, self.wrong = rules, False
+    def __init__(self, rules: TimeRules, *, judges: bool) -> None:
+        self._rules, self._judges, self.wrong = rules, judges, False
         self.forget()
 
     def forget(self) -> None:
         self._start_s, self._left, self._against = math.nan, self._rules.rate_steps, 0
 
-    def push(self, times: FloatArray, broken: NDArray[np.bool_] | None) -> Iterator[SensorFault]:
+    def push(self, times: FloatArray, broken: NDArray[np.bool_] | None) -> list[SensorFault]:
         """What begins and ends with these times; a step in `broken` (samples,) ends a piece unjudged."""
+        if not self._judges:
+            return []
+        if broken is None and self._left > len(times):
+            self._left -= len(times)
+            return []
+        found: list[SensorFault] = []
         edges = [] if broken is None else np.flatnonzero(broken).tolist()
         start = 0
         for edge in [*edges, len(times)]:
             while self._left <= edge - start:
                 start += self._left
-                yield from self._judge(float(times[start - 1]), start - 1)
+                found += self._judge(float(times[start - 1]), start - 1)
             self._left -= edge - start
             if edge < len(times):
                 self._start_s, self._left, start = float(times[edge]), self._rules.rate_steps, edge + 1
+        return found
 
-    def _judge(self, end_s: float, sample: int) -> Iterator[SensorFault]:
+    def _judge(self, end_s: float, sample: int) -> list[SensorFault]:
         span_s, self._start_s, self._left = end_s - self._start_s, end_s, self._rules.rate_steps
         if not span_s > 0:  # a clock that stands still tells no rate
-            return
+            return []
         rate_hz = self._left / span_s
         ratio = max(rate_hz / self._rules.rate_hz, self._rules.rate_hz / rate_hz)
         against = ratio <= math.sqrt(self._rules.tolerance) if self.wrong else ratio > self._rules.tolerance
         self._against = self._against + 1 if against else 0
-        if self._against == 2:
-            self.wrong, self._against = not self.wrong, 0
-            yield SensorFault("wrong_rate", None, self.wrong, sample, rate_hz, self._rules.rate_hz)
+        if self._against < 2:
+            return []
+        self.wrong, self._against = not self.wrong, 0
+        return [SensorFault("wrong_rate", None, self.wrong, sample, rate_hz, self._rules.rate_hz)]

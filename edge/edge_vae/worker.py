@@ -105,7 +105,7 @@ class Worker:
         self.tried, self.finished = threading.Event(), False
         self.failure: Exception | None = None
         self.progress_ns, self._doing = time.monotonic_ns(), "opening"
-        self._raised = self._cleared = self._failures = 0
+        self._raised = self._cleared = self._sensor_faults = self._failures = 0
         self._last_sample_ns: int | None = None
         self._thread = threading.Thread(target=self._run, name=f"pipeline {config.asset}", daemon=True)
 
@@ -149,6 +149,7 @@ class Worker:
             removed=core.removed,
             raised=self._raised,
             cleared=self._cleared,
+            sensor_faults=self._sensor_faults,
             failures=self._failures,
             last_sample_age_s=None if last_ns is None else (time.monotonic_ns() - last_ns) / 1e9,
             score=core.score,
@@ -282,6 +283,7 @@ class Worker:
         seq = self._put(event, memory)
         self._raised += event.event == "raised"
         self._cleared += event.event == "cleared"
+        self._sensor_faults += event.phase == "raised"
         if event.event == "drift":
             self._keep_learned(force=True)  # else, killed within the next minute, it would be told again
         return seq
@@ -291,7 +293,7 @@ class Worker:
         own_clock = event.time_quality == "unsynchronised" and _is_of_own_clock(event)
         store = functools.partial(
             self._outbox.put, self.asset, self._topic, functools.partial(_with_seq, event),
-            priority=priority(event.event), own_clock=own_clock, kept=self._alarms.beside(memory),
+            priority=priority(event), own_clock=own_clock, kept=self._alarms.beside(memory),
         )  # fmt: skip
         attempt = 0
         while True:

@@ -25,7 +25,7 @@ RULES = AlarmRules(on_delay=(1, 1), off_delay=(1, 1), deadband=0.0)
 
 def seen(kind: str, score: float | None, leader: str) -> Seen:
     cause = Cause(kind=kind, channel=None, value=score, peak=None, limit=None)  # type: ignore[arg-type]
-    channel = Channel(name=leader, share=1.0, value=1.0, expected=0.0)
+    channel = Channel(name=leader, share=1.0, value=1.0, expected=0.0, quality="good")
     return Seen(cause, score, THRESHOLD, (channel,), None, None, 0)
 
 

@@ -43,6 +43,7 @@ STAMP = Stamp(
 MODEL = Model(name="skab", version=3, sha256="0" * 64)
 CAUSE = Cause(kind="model", channel=None, value=None, peak=None, limit=None)
 LIMIT = Cause(kind="high", channel="Current", value=5.0, peak=6.0, limit=4.0)
+STUCK = Cause(kind="stuck", channel="Current", value=5.0, peak=None, limit=None)
 ACTION = Action(by="jo", note=None, at=STAMP.time, until=None, verdict="false")
 SHELF = Action(by=None, note="cleaning", at=STAMP.time, until=STAMP.time, verdict=None)
 STRUCTS = {"event": Event, "reply": Reply, "state": State, "status": Status}
@@ -53,10 +54,10 @@ def raised(**changes: Any) -> Event:
         "event_id": STAMP.event_id, "alarm_id": STAMP.event_id, "seq": 1, "asset": "pump-3", "event": "raised",
         "severity": "warning", "time": STAMP.time, "time_quality": "synchronised", "boot_id": "b", "monotonic_ns": 5,
         "score": 12.5, "peak_score": 12.5, "threshold": 5.0, "ratio": 2.5,
-        "channels": (Channel(name="Current", share=0.7, value=1.5, expected=1.0),),
+        "channels": (Channel(name="Current", share=0.7, value=1.5, expected=1.0, quality="good"),),
         "window": Window(start=STAMP.time, end="2020-03-01T00:00:32.000000Z"),
         "model": MODEL, "quality": "good", "replayed": False, "dropped": None, "cause": CAUSE, "reason": None,
-        "action": None, "collapsed": None,
+        "action": None, "collapsed": None, "phase": None,
     }  # fmt: skip
     return Event(**(facts | changes))
 
@@ -80,7 +81,7 @@ COUNTERS = AgentCounters(
     assets=(
         AssetCounters(
             asset="pump-3", state="alarm", samples=6000, windows=1493, dropped=0, malformed=1, removed=2, raised=1,
-            cleared=0, failures=1, last_sample_age_s=0.01, score=1.5, threshold=math.nan,
+            cleared=0, sensor_faults=1, failures=1, last_sample_age_s=0.01, score=1.5, threshold=math.nan,
         ),
     ),
 )  # fmt: skip
@@ -109,6 +110,10 @@ MESSAGES = {
     "limit": ("event", raised(cause=LIMIT, score=None, peak_score=None, threshold=None, ratio=None)),
     "shelved": ("event", raised(event="shelved", alarm_id=None, action=SHELF, cause=None, channels=(), quality=None)),
     "flood": ("event", raised(event="flood_ended", alarm_id=None, collapsed=5, cause=None, channels=())),
+    "sensor fault": (
+        "event",
+        raised(event="sensor_fault", phase="cleared", cause=STUCK, score=None, ratio=None, quality="bad"),
+    ),
     "drift": ("event", raised(event="drift", cause=None, alarm_id=None, seq=2, peak_score=None, severity="info")),
     "dropped": ("event", notice("dropped", asset="pump-3", seq=3, dropped=17, stamp=STAMP)),
     "set_aside": ("event", notice("set_aside", asset="pump-3", seq=4, dropped=1, stamp=STAMP)),
@@ -137,10 +142,10 @@ def test_every_field_is_always_there(name: str, message: Event | State | Status)
 def test_event_carries_the_fields_of_the_contract() -> None:
     contract = (
         "schema event_id seq asset event severity time time_quality boot_id monotonic_ns score threshold ratio channels"
-        " window model quality replayed alarm_id peak_score dropped cause reason action collapsed salvaged"
+        " window model quality replayed alarm_id peak_score dropped cause reason action collapsed salvaged phase"
     )
     assert set(Event.__struct_fields__) == set(contract.split())
-    assert Channel.__struct_fields__ == ("name", "share", "value", "expected")
+    assert Channel.__struct_fields__ == ("name", "share", "value", "expected", "quality")
     assert Window.__struct_fields__ == ("start", "end")
     assert Model.__struct_fields__ == ("name", "version", "sha256")
 
@@ -206,9 +211,13 @@ def test_no_schema_of_an_unknown_name() -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, np.float32("nan")])
 def test_a_number_that_is_not_finite_becomes_null(number: float) -> None:
-    event = raised(score=number, channels=(Channel(name="a", share=number, value=number, expected=1.0),))
+    event = raised(
+        score=number, channels=(Channel(name="a", share=number, value=number, expected=1.0, quality="good"),)
+    )
     assert event.score is None
-    assert json.loads(encode(event))["channels"] == [{"name": "a", "share": None, "value": None, "expected": 1.0}]
+    assert json.loads(encode(event))["channels"] == [
+        {"name": "a", "share": None, "value": None, "expected": 1.0, "quality": "good"}
+    ]
     check("event", encode(event))
     assert state(threshold=number).threshold is None
 
@@ -223,7 +232,7 @@ def test_numbers_of_numpy_and_whole_numbers_become_floats() -> None:
 @settings(deadline=None)
 @given(st.floats(), st.floats(), st.text(min_size=1).filter(lambda name: name.isprintable()))
 def test_any_numbers_and_names_give_a_valid_message(score: float, value: float, name: str) -> None:
-    channel = Channel(name=name, share=score, value=value, expected=score)
+    channel = Channel(name=name, share=score, value=value, expected=score, quality="good")
     check("event", encode(raised(score=score, ratio=value, asset=name, channels=(channel,))))
 
 

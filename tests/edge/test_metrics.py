@@ -18,7 +18,7 @@ AGENT = AgentCounters(
 def asset(name: str = "pump", score: float | None = 1.5) -> AssetCounters:
     return AssetCounters(
         asset=name, state="alarm", samples=10**12, windows=1493, dropped=3, malformed=1, removed=2, raised=1,
-        cleared=0, failures=1, last_sample_age_s=1e-7, score=score, threshold=1.0,
+        cleared=0, sensor_faults=2, failures=1, last_sample_age_s=1e-7, score=score, threshold=1.0,
     )  # fmt: skip
 
 

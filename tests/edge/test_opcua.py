@@ -149,10 +149,13 @@ def test_a_bad_reading_is_missing_and_an_uncertain_one_is_kept_and_counted(
     server.write("Pressure", None, status=ua.StatusCodes.BadSensorFailure)
     assert last(rows_until(source, lambda row: bool(np.isnan(row[0]))))[1] == 1480
     server.write("Pressure", 0.75, status=ua.StatusCodes.UncertainLastUsableValue)
-    rows_until(source, lambda row: row[0] == 0.75)
+    doubted = rows_until(source, lambda row: row[0] == 0.75)[-1]
     server.write("Pressure", 0.5)
-    rows_until(source, lambda row: row[0] == 0.5)
+    good = rows_until(source, lambda row: row[0] == 0.5)[-1]
 
+    assert doubted.uncertain is not None
+    np.testing.assert_array_equal(doubted.uncertain, [[row[0] == 0.75, False] for row in doubted.values])
+    assert good.uncertain is None or not good.uncertain[-1].any()
     assert source._device.uncertain > 0
     assert source.malformed == 0
     told = [record.getMessage() for record in caplog.records if "is not good" in record.getMessage()]

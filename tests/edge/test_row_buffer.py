@@ -82,3 +82,14 @@ def test_the_first_drop_is_logged_and_no_other(caplog: pytest.LogCaptureFixture)
     assert [record.getMessage() for record in caplog.records] == [
         "rows dropped: source=topic t kept=2; more are counted, not logged"
     ]
+
+
+def test_what_a_source_doubts_stays_beside_its_readings() -> None:
+    buffer = RowBuffer(3, source="test")
+    for number in range(4):
+        doubted = np.array([[True]]) if number % 2 else None
+        buffer.put(Rows(np.array([[float(number)]]), np.array([float(number)]), doubted), arrived_ns=0)
+    got = buffer.take(0)
+    assert got is not None
+    assert (got[0].values[:, 0].tolist(), got[0].uncertain is not None) == ([1.0, 2.0, 3.0], True)
+    assert np.asarray(got[0].uncertain)[:, 0].tolist() == [True, False, True]

@@ -255,10 +255,11 @@ def event(kind: Any, watched: Watched, window: int) -> Received:
     told = Event(
         event_id=stamp.event_id, alarm_id=None, seq=1, asset="pump", event=kind, severity="warning", time=stamp.time,
         time_quality=stamp.time_quality, boot_id="boot", monotonic_ns=1_000_000, score=float(watched.score[window]),
-        peak_score=None, threshold=1.0, ratio=None, channels=(Channel(name="a", share=1.0, value=2.0, expected=1.0),),
+        peak_score=None, threshold=1.0, ratio=None,
+        channels=(Channel(name="a", share=1.0, value=2.0, expected=1.0, quality="good"),),
         window=Window(start=format_time(START_S + row - 3), end=format_time(START_S + row)) if timed else None,
         model=None, quality="good", replayed=False, dropped=None, cause=None, reason=None, action=None,
-        collapsed=None,
+        collapsed=None, phase=None,
     )  # fmt: skip
     return Received(told, b"", received_ns=3_500_000)
 

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_vae import clock
 from edge_vae.sample import FloatArray
@@ -100,18 +101,27 @@ class Rows:
     Attributes:
         values: (rows, channels), in the order of the channels asked for; NaN where a reading is missing or no number.
         times: (rows,), seconds since 1970-01-01 UTC; NaN where there is no time.
+        uncertain: (rows, channels), True where the source itself doubts a reading; None where it doubts none.
     """
 
     values: FloatArray
     times: FloatArray
+    uncertain: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.times)
 
+    def __getitem__(self, rows: slice) -> Rows:
+        return Rows(self.values[rows], self.times[rows], None if self.uncertain is None else self.uncertain[rows])
+
 
 def joined(pieces: Sequence[Rows]) -> Rows:
     """One piece of rows for several, of which there is at least one."""
-    return Rows(np.concatenate([rows.values for rows in pieces]), np.concatenate([rows.times for rows in pieces]))
+    values, times = np.concatenate([rows.values for rows in pieces]), np.concatenate([rows.times for rows in pieces])
+    if all(rows.uncertain is None for rows in pieces):
+        return Rows(values, times)
+    certain = (np.zeros(rows.values.shape, np.bool_) if rows.uncertain is None else rows.uncertain for rows in pieces)
+    return Rows(values, times, np.concatenate(list(certain)))
 
 
 @dataclass(slots=True)

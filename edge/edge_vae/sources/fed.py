@@ -120,7 +120,7 @@ class FedSource:
         rows, arrived_ns = taken
         starts, self._starts = self._starts, False
         self.samples += len(rows)
-        return [Block(rows.values, rows.times, arrived_ns, starts_session=starts)]
+        return [Block(rows.values, rows.times, arrived_ns, starts_session=starts, uncertain=rows.uncertain)]
 
     def close(self) -> None:
         """Let go of the device; rows that wait are dropped and counted."""

@@ -163,7 +163,8 @@ class OpcUaDevice:
                 slow = True
                 log.warning(SLOW, self._config.url, self._rate_hz, clock.usual_s)
             readings = [self._nodes.number(channel, value) for channel, value in enumerate(answer)]
-            yield Rows(np.array([readings]), np.array([at_s]))
+            doubts = [self._nodes.doubts(value) for value in answer]
+            yield Rows(np.array([readings]), np.array([at_s]), np.array([doubts]) if any(doubts) else None)
 
     def _lost(self, error: Exception) -> SourceError:
         """What is wrong with a connection, in words of this configuration."""

@@ -103,7 +103,7 @@ class Nodes:
         if expected := REFUSALS.get(_code(status)):
             raise self._wrong(channel, expected, _name(status))
         if status is not None and not status.is_good():
-            self.uncertain += status.is_uncertain()
+            self.uncertain += self.doubts(value)
             self._tell(channel, _name(status))
         if not _is_there(value):
             return math.nan
@@ -112,6 +112,11 @@ class Nodes:
             self._tell(channel, _kind(value.Value))
             return math.nan
         return float(value.Value.Value)
+
+    @staticmethod
+    def doubts(value: ua.DataValue) -> bool:
+        """Whether the server calls a reading uncertain."""
+        return value.StatusCode is not None and bool(value.StatusCode.is_uncertain())
 
     def _tell(self, channel: int, what: str) -> None:
         """Log what is strange about the readings of a channel, each thing once a connection."""

@@ -47,7 +47,7 @@ async def told(
     """
     messages: asyncio.Queue[ua.PublishResult] = asyncio.Queue()
     silence_s, settle_s = await _subscribe(client, nodes, config, messages, period_ms=1000.0 / rate_hz)
-    hold, first = Hold(len(nodes), rate_hz=rate_hz, settle_s=settle_s), True
+    hold, first = Hold(2 * len(nodes), rate_hz=rate_hz, settle_s=settle_s), True
     while True:
         message = (await asyncio.wait_for(messages.get(), silence_s + timeout_s)).NotificationMessage
         now_s = time.time()
@@ -55,7 +55,9 @@ async def told(
         if first and abs(told_s - now_s) > OTHER_CLOCK_S:
             log.warning("the server's clock is another source=%s ahead_s=%.0f", config.url, told_s - now_s)
         first = False
-        yield hold.push(_changes(message, nodes, config.url), told_s=told_s, monotonic_s=time.monotonic())
+        rows = hold.push(_changes(message, nodes, config.url), told_s=told_s, monotonic_s=time.monotonic())
+        values, doubts = rows.values[:, : len(nodes)], rows.values[:, len(nodes) :] > 0.0
+        yield Rows(values, rows.times, doubts if doubts.any() else None)
 
 
 async def _subscribe(
@@ -85,6 +87,7 @@ async def _subscribe(
 
 
 def _changes(message: ua.NotificationMessage, nodes: Nodes, url: str) -> list[Change]:
+    """New values of the channels, and behind all of these whether the server doubts them, 1 or 0, held as they are."""
     changes: list[Change] = []
     for notification in message.NotificationData or ():
         if isinstance(notification, ua.StatusChangeNotification):
@@ -92,7 +95,9 @@ def _changes(message: ua.NotificationMessage, nodes: Nodes, url: str) -> list[Ch
             raise SourceError(url, expected="a subscription that goes on", received="its end")
         for item in getattr(notification, "MonitoredItems", None) or ():
             at_s = _unix_seconds(item.Value.SourceTimestamp or item.Value.ServerTimestamp, math.nan)
-            changes.append((item.ClientHandle, at_s, nodes.number(item.ClientHandle, item.Value)))
+            channel = item.ClientHandle
+            changes.append((channel, at_s, nodes.number(channel, item.Value)))
+            changes.append((len(nodes) + channel, at_s, float(nodes.doubts(item.Value))))
     return changes
 
 

@@ -94,7 +94,7 @@ class RowBuffer:
             oldest = self._merged.popleft()
             gone = min(excess, len(oldest))
             if gone < len(oldest):
-                self._merged.appendleft(Rows(oldest.values[gone:], oldest.times[gone:]))
+                self._merged.appendleft(oldest[gone:])
             self._held -= gone
             self.dropped += gone
             excess -= gone

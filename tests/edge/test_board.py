@@ -220,3 +220,10 @@ def test_line_of_a_row_says_all_of_it(board: Board) -> None:
     assert board.rows[0].line == "plant-1/gateway-1/pump-3 alarm, score 1 of 5, since 2026-03-01 12:00:00Z"
     event(board, "raised")
     assert board.rows[0].line.endswith("12:00:00Z, last event raised 2026-03-01 12:05:00Z")
+
+
+def test_sensor_fault_is_told_in_its_own_words_and_is_no_alarm(board: Board) -> None:
+    cause = {"kind": "stuck", "channel": "Pressure"}
+    event(board, "sensor_fault", phase="raised", cause=cause, channels=[{"name": "Pressure", "share": None}])
+    (row,) = board.rows
+    assert (row.state, row.last_event) == ("unknown", "sensor stuck raised 2026-03-01 12:05:00Z Pressure")

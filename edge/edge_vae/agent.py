@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_vae import __version__, clock, notify
 from edge_vae.assembly import Assembly, assemble
@@ -29,22 +29,22 @@ from edge_vae.counters import count
 from edge_vae.errors import ConfigError
 from edge_vae.event import AgentCounters, Status, notice_maker
 from edge_vae.feedback import Feedback
-from edge_vae.health_port import HealthPort
 from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
-from edge_vae.metrics import CONTENT_TYPE, exposition
 from edge_vae.outbox import Outbox
 from edge_vae.probe import tried
 from edge_vae.publish.delivery import Delivery
 from edge_vae.publish.mqtt import MqttLink, MqttSettings
 from edge_vae.reload import Reload, changes
-from edge_vae.sources import Source
-from edge_vae.sources.joined import open_sources
+from edge_vae.sources import Source, open_sources
 from edge_vae.stamp import Stamper
 from edge_vae.topics import Topics
 from edge_vae.watchdog import Progress, Watchdog
 from edge_vae.worker import Worker
 from edge_vae.workers import Workers
+
+if TYPE_CHECKING:  # of use only where somebody wants it
+    from edge_vae.health_port import HealthPort
 
 __all__ = ["Agent", "run"]
 
@@ -96,7 +96,7 @@ class Agent:
         self._workers = Workers(self._worker(assembly, source) for assembly, source in parts)
         self._commands = None if once else self._command_link(settings)
         address = config.health.address
-        self._health = HealthPort(address, self._page, content_type=CONTENT_TYPE) if address else None
+        self._health = self._health_port(address) if address else None
         self._watchdog, self._reload = Watchdog(notify.watchdog_timeout_s()), Reload(self._take_new_configuration)
 
     def run(self) -> int:
@@ -222,8 +222,16 @@ class Agent:
             state="online", agent=__version__, boot_id=clock.boot_id(), pipelines=assets, time=None, counters=counters
         )
 
+    def _health_port(self, address: tuple[str, int]) -> HealthPort:
+        from edge_vae.health_port import HealthPort
+        from edge_vae.metrics import CONTENT_TYPE
+
+        return HealthPort(address, self._page, content_type=CONTENT_TYPE)
+
     def _page(self) -> str:
         """What Prometheus gets."""
+        from edge_vae.metrics import exposition
+
         now_ns = time.monotonic_ns()
         quiet_s = {name: max(0, now_ns - stage.at_ns) / 1e9 for name, stage in self._stages().items()}
         return exposition(self._counters(), version=__version__, connected=self._delivery.connected, quiet_s=quiet_s)

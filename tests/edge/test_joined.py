@@ -14,8 +14,8 @@ from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
 from edge_vae.sample import Block
 from edge_vae.source_config import JoinConfig, ReplayConfig
-from edge_vae.sources import MemorySource, Source
-from edge_vae.sources.joined import JoinedSource, open_sources
+from edge_vae.sources import MemorySource, Source, open_sources
+from edge_vae.sources.joined import JoinedSource
 
 START_S = 1.7e9
 

@@ -32,9 +32,9 @@ from edge_vae.opcua_config import OpcUaConfig, OpcUaNode
 from edge_vae.publish.mqtt import MqttSettings, TlsFiles
 from edge_vae.sample import Block
 from edge_vae.source_config import JoinConfig, MqttSourceConfig, ReplayConfig, SerialConfig, StdinConfig
-from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, fed, open_source
+from edge_vae.sources import MemorySource, ReplaySource, Source, StdinSource, fed, open_source, open_sources
 from edge_vae.sources.fed import FedSource
-from edge_vae.sources.joined import JoinedSource, open_sources
+from edge_vae.sources.joined import JoinedSource
 from edge_vae.sources.mqtt import MqttSource
 from iio_tree import IioTree
 from modbus_server import ModbusServer, SerialCable, device, told_rows

@@ -15,6 +15,7 @@ from edge_vae.sample import Block
 from edge_vae.source_config import (
     DEFAULT_QUEUED_ROWS,
     IioConfig,
+    JoinConfig,
     ModbusConfig,
     OpcUaConfig,
     ReplayConfig,
@@ -27,7 +28,7 @@ from edge_vae.sources.memory import MemorySource
 from edge_vae.sources.replay import ReplaySource
 from edge_vae.sources.stdin import StdinSource
 
-__all__ = ["MemorySource", "ReplaySource", "Source", "StdinSource", "open_source"]
+__all__ = ["MemorySource", "ReplaySource", "Source", "StdinSource", "open_source", "open_sources"]
 
 
 class Source(Protocol):
@@ -133,3 +134,40 @@ def open_source(config: SourceConfig, *, mqtt: MqttConfig, rate_hz: float) -> So
 
     settings = connection(config.broker(mqtt), client_id=f"edge-vae-in-{os.urandom(4).hex()}")
     return MqttSource(config.topic, settings, format=config.format, time=config.time, max_rows=config.max_rows)
+
+
+def open_sources(
+    configs: Sequence[SourceConfig],
+    join: JoinConfig | None,
+    *,
+    mqtt: MqttConfig,
+    rate_hz: float,
+    columns: Sequence[str],
+) -> Source:
+    """The source of a pipeline, still to be opened: the only one as it is, several, or one that is to be, joined.
+
+    Args:
+        configs: The tables `[pipeline.source]`.
+        join: The table `[pipeline.join]`.
+        mqtt: The agent's own broker, where a source names no other.
+        rate_hz: Samples a second that the bundle expects.
+        columns: Channels that the bundle expects; a single source has them all.
+
+    Raises:
+        ConfigError: A password file cannot be read.
+    """
+    sources = [open_source(config, mqtt=mqtt, rate_hz=rate_hz) for config in configs]
+    if len(sources) == 1 and join is None:
+        return sources[0]
+    from edge_vae.sources.joined import JoinedSource  # most machines have one source, and memory is short
+
+    rules = join or JoinConfig()
+    return JoinedSource(
+        sources,
+        [config.names() or columns for config in configs],
+        rate_hz=rate_hz,
+        late_s=rules.late_s,
+        max_age_s=rules.max_age_s,
+        join=rules.by_channel(),
+        recorded=[isinstance(config, ReplayConfig) for config in configs],
+    )

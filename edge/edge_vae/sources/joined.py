@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge_vae.broker_config import MqttConfig
 from edge_vae.errors import SourceError
 from edge_vae.sample import Block
-from edge_vae.source_config import Join, JoinConfig, ReplayConfig, SourceConfig
-from edge_vae.sources import Source, open_source
+from edge_vae.source_config import Join
+from edge_vae.sources import Source
 from edge_vae.sources.decode import Rows
 from edge_vae.sources.join import Joiner
 from edge_vae.sources.member import Member
 
-__all__ = ["JoinedSource", "open_sources"]
+__all__ = ["JoinedSource"]
 
 log = logging.getLogger(__name__)
 
@@ -184,38 +183,3 @@ class JoinedSource:
         if late > self._told_late and now_s >= self._tell_late_s:
             log.warning("readings came late, dropped channels=%s rows=%d", ",".join(self._names), late)
             self._told_late, self._tell_late_s = late, now_s + TOLD_LATE_S
-
-
-def open_sources(
-    configs: Sequence[SourceConfig],
-    join: JoinConfig | None,
-    *,
-    mqtt: MqttConfig,
-    rate_hz: float,
-    columns: Sequence[str],
-) -> Source:
-    """The source of a pipeline, still to be opened: the only one as it is, several, or one that is to be, joined.
-
-    Args:
-        configs: The tables `[pipeline.source]`.
-        join: The table `[pipeline.join]`.
-        mqtt: The agent's own broker, where a source names no other.
-        rate_hz: Samples a second that the bundle expects.
-        columns: Channels that the bundle expects; a single source has them all.
-
-    Raises:
-        ConfigError: A password file cannot be read.
-    """
-    sources = [open_source(config, mqtt=mqtt, rate_hz=rate_hz) for config in configs]
-    if len(sources) == 1 and join is None:
-        return sources[0]
-    rules = join or JoinConfig()
-    return JoinedSource(
-        sources,
-        [config.names() or columns for config in configs],
-        rate_hz=rate_hz,
-        late_s=rules.late_s,
-        max_age_s=rules.max_age_s,
-        join=rules.by_channel(),
-        recorded=[isinstance(config, ReplayConfig) for config in configs],
-    )

@@ -39,7 +39,7 @@ def raised(seq: int) -> bytes:
             severity="warning", time=stamp.time, time_quality=stamp.time_quality, boot_id=stamp.boot_id,
             monotonic_ns=stamp.monotonic_ns, score=2.0, peak_score=2.0, threshold=1.0, ratio=2.0, channels=(),
             window=None, model=None, quality="good", replayed=False, dropped=None, cause=None, reason=None, action=None,
-            collapsed=None,
+            collapsed=None, phase=None,
         )
     )  # fmt: skip
 

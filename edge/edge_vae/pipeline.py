@@ -323,19 +323,11 @@ class Pipeline:
 
     def _told(self, drifted: Drifted, arrived_ns: int) -> Drift:
         means = (np.array(each) for each in (drifted.shares, drifted.values, drifted.expected))
-        good: dict[str, Quality] = dict.fromkeys(
-            self.channel_names, "good"
-        )  # while a sensor is broken nothing is learned
+        # While a sensor is broken nothing is learned, so nothing is bad in what has drifted.
+        good: dict[str, Quality] = dict.fromkeys(self.channel_names, "good")
         start_s, end_s = (math.nan if time_s is None else time_s for time_s in (drifted.start_s, drifted.end_s))
-        return Drift(
-            drifted.windows,
-            drifted.score,
-            self._alarm.threshold,
-            self._channels(*means, qualities=good),
-            start_s,
-            end_s,
-            arrived_ns,
-        )
+        channels = self._channels(*means, qualities=good)
+        return Drift(drifted.windows, drifted.score, self._alarm.threshold, channels, start_s, end_s, arrived_ns)
 
     def _strange(self, unknown: UnknownMode, arrived_ns: int) -> Strange:
         modes = zip(self._mode_columns, unknown.values, strict=True)

@@ -149,7 +149,8 @@ def test_first_alarm_lies_inside_the_labelled_interval_in_most_files(
     validator = jsonschema.Draft202012Validator(json.loads(schema.text("event")))
     for event in found:
         validator.validate(event)
-    assert {event["event"] for event in found} == {"raised", "cleared"}
+    assert {event["event"] for event in found} == {"raised", "cleared", "sensor_fault"}
+    assert {event["cause"]["kind"] for event in found if event["event"] == "sensor_fault"} == {"gap"}
 
 
 def first_alarm_is_inside(file: Path, found: list[dict[str, Any]]) -> bool:

@@ -29,13 +29,13 @@ from edge_vae.counters import count
 from edge_vae.errors import ConfigError
 from edge_vae.event import AgentCounters, Status, notice_maker
 from edge_vae.feedback import Feedback
-from edge_vae.heap import keep_small
 from edge_vae.learned_file import LearnedFile
 from edge_vae.outbox import Outbox
 from edge_vae.probe import tried
 from edge_vae.publish.delivery import Delivery
 from edge_vae.publish.mqtt import MqttLink, MqttSettings
 from edge_vae.reload import Reload, changes
+from edge_vae.resident import keep_heap_small, let_go_of_start_up
 from edge_vae.sources import Source, open_sources
 from edge_vae.stamp import Stamper
 from edge_vae.topics import Topics
@@ -108,6 +108,7 @@ class Agent:
         while not self._stop.is_set() and not all(worker.tried.is_set() for worker in self._workers):
             self._stop.wait(_TICK_S / 10)
         notify.ready()
+        let_go_of_start_up()
         log.info("agent ready version=%s pipelines=%d", __version__, len(self._workers))
         self._supervise()
         notify.stopping()
@@ -261,7 +262,7 @@ def run(file: Path, *, once: bool = False, signals: Callable[..., Any] = signal.
         ConfigError: The file is wrong, or a bundle or recording that it names does not exist.
     """
     config = read_whole(file)
-    keep_small()
+    keep_heap_small()
     threading.excepthook = _log_fault
     agent = Agent(config, file, once=once)
     for number in (signal.SIGTERM, signal.SIGINT):

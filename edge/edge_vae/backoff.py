@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-__all__ = ["Backoff"]
+__all__ = ["STEADY_S", "Backoff", "Retries"]
+
+STEADY_S = 10.0
+"""What held for so long was sound: the next wait after it is a short one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +31,28 @@ class Backoff:
         The bound is min(cap, first * 2 ** attempt): "full jitter" of M. Brooker, Exponential Backoff And Jitter, 2015.
         """
         return self.random.uniform(0.0, min(self.cap_s, self.first_s * 2.0 ** min(attempt, 64)))
+
+
+class Retries:
+    """The tries of one thing that breaks now and then, and the waits between them.
+
+    What works for a moment and breaks again is waited for as long as what never works.
+
+    Args:
+        backoff: How long to wait.
+    """
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff, self._attempt = backoff, 0
+
+    @property
+    def again(self) -> bool:
+        """Whether the try before this one failed as well."""
+        return self._attempt > 0
+
+    def delay_s(self, held_s: float = 0.0) -> float:
+        """Seconds to wait after a failure, of what had held for so many."""
+        if held_s >= STEADY_S:
+            self._attempt = 0
+        self._attempt += 1
+        return self._backoff.delay_s(self._attempt - 1)

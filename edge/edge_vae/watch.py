@@ -8,7 +8,7 @@ from contextlib import suppress
 from random import Random
 from typing import Protocol, TextIO
 
-from edge_vae.backoff import Backoff
+from edge_vae.backoff import Backoff, Retries
 from edge_vae.board import Board, Row
 from edge_vae.errors import BrokerError
 from edge_vae.publish.mqtt import MqttSettings
@@ -65,21 +65,20 @@ def watch(settings: MqttSettings, *, base_topic: str, out: TextIO) -> None:
     """
     board = Board(base_topic)
     view: _View = _Table(out, board) if out.isatty() else _Lines(out)
-    backoff, attempt = Backoff(Random(), cap_s=LONGEST_WAIT_S), 0  # noqa: S311 (jitter, no secret)
+    retries = Retries(Backoff(Random(), cap_s=LONGEST_WAIT_S))  # noqa: S311 (jitter, no secret)
     with suppress(KeyboardInterrupt):
         while True:
             subscription = Subscription(
                 settings, f"{base_topic}/#", take=lambda topic, payload: view.changed(board.feed(topic, payload))
             )
+            began_s = time.monotonic()
             try:
                 subscription.open()
                 while True:
                     subscription.turn(TURN_S)
                     view.draw()
-                    attempt = 0 if subscription.granted else attempt
             except OSError as error:
-                wait_s = backoff.delay_s(attempt)
-                attempt += 1
+                wait_s = retries.delay_s(time.monotonic() - began_s if subscription.granted else 0.0)
                 view.trouble(
                     f"no connection to {settings.host}:{settings.port} ({error}), next attempt in {wait_s:.0f} s"
                 )

@@ -16,7 +16,7 @@ import msgspec
 from edge_vae import clock
 from edge_vae.alarm_memory import Memory
 from edge_vae.annunciator import Notice
-from edge_vae.backoff import Backoff
+from edge_vae.backoff import Backoff, Retries
 from edge_vae.command import Mailbox
 from edge_vae.config import PipelineConfig
 from edge_vae.errors import EdgeVaeError, OutboxError
@@ -45,8 +45,6 @@ READ_TIMEOUT_S = 0.5
 """A source is asked for samples for so long at a time, so that a stop, a command and the watchdog never wait longer."""
 STATE_EVERY_S = 10.0
 """The retained state is refreshed with the latest score this often while nothing changes."""
-STEADY_S = 10.0
-"""A pipeline that ran for so long was a good one: the next wait after it is a short one."""
 OWN_CLOCK_S = 2.0
 """A clock that nothing keeps right is off by more against a sensor's own, or else the difference does not matter."""
 
@@ -157,16 +155,13 @@ class Worker:
         )
 
     def _run(self) -> None:
-        attempt = 0
+        retries = Retries(self._backoff)
         try:
             while not self._stop.is_set() and not self.finished:
                 began_s = time.monotonic()
                 self._read_until_broken()
-                if time.monotonic() - began_s >= STEADY_S:
-                    attempt = 0
                 if not self.finished:
-                    self._pause(self._backoff.delay_s(attempt))
-                attempt += 1
+                    self._pause(retries.delay_s(time.monotonic() - began_s))
         finally:
             self.finished = True
             self.tried.set()
@@ -295,7 +290,7 @@ class Worker:
             self._outbox.put, self.asset, self._topic, functools.partial(_with_seq, event),
             priority=priority(event), own_clock=own_clock, kept=self._alarms.beside(memory),
         )  # fmt: skip
-        attempt = 0
+        retries = Retries(self._backoff)
         while True:
             try:
                 return store()
@@ -304,8 +299,7 @@ class Worker:
                     self._unstored = True
                     raise
                 log.warning("alarm not stored, trying again asset=%s error=%s", self.asset, error)
-                self._wait(self._backoff.delay_s(attempt))
-                attempt += 1
+                self._wait(retries.delay_s())
 
     def _tell_state(self, *, force: bool) -> None:
         state: AssetState = "fault" if self._deaf else self._core.state

@@ -11,7 +11,7 @@ from enum import Enum
 import msgspec
 
 from edge_vae import clock
-from edge_vae.backoff import Backoff
+from edge_vae.backoff import Backoff, Retries
 from edge_vae.clock import TimeQuality, format_time
 from edge_vae.errors import OutboxError
 from edge_vae.event import Status, corrected, encode
@@ -29,8 +29,6 @@ WINDOW = 16
 """Unacknowledged messages at a time: enough to fill a slow line, below the limit of 20 that brokers set by default."""
 TURN_S = 1.0
 """The thread turns at least this often, so that a watchdog can tell waiting from hanging."""
-STEADY_S = 10.0
-"""A connection that lasted this long was a good one: the next wait after it is a short one."""
 GOODBYE_S = 2.0
 """So long the farewell may take, and so long the closing of the connection after it."""
 
@@ -72,7 +70,7 @@ class Delivery:
         time_quality: Callable[[], TimeQuality] = clock.time_quality,
     ) -> None:
         self._outbox, self._connect, self._topics, self._status = outbox, connect, topics, status
-        self._backoff, self._window, self._drain_per_s, self._wall = backoff, window, drain_per_s, wall
+        self._window, self._drain_per_s, self._wall = window, drain_per_s, wall
         self._time_quality, self._clock_was_right, self._clock_due_s = time_quality, False, 0.0
         self.counters = Counters()
         self.progress_ns = time.monotonic_ns()
@@ -81,7 +79,7 @@ class Delivery:
         self._retained.put(topics.status, b"")  # the first topic of all: the birth is published before the states
         self._refusals = Refusals(backoff)
         self._session: Session | None = None
-        self._attempt, self._retry_at_s = 0, 0.0
+        self._retries, self._retry_at_s = Retries(backoff), 0.0
         self._phase, self._deadline_s = _Phase.RUNNING, float("inf")
         self._drain_s: float | None = None
         self._bell = threading.Event()
@@ -197,10 +195,8 @@ class Delivery:
                 self._outbox.blame(session.suspects, str(session.lost))
             except OutboxError as error:
                 log.warning("outbox failed, nobody blamed for the lost connection error=%s", error)
-        if session.opened_s is not None and now_s - session.opened_s >= STEADY_S:
-            self._attempt = 0
-        delay_s = self._backoff.delay_s(self._attempt)
-        self._attempt, self._retry_at_s = self._attempt + 1, now_s + delay_s
+        delay_s = self._retries.delay_s(0.0 if session.opened_s is None else now_s - session.opened_s)
+        self._retry_at_s = now_s + delay_s
         if self._phase is _Phase.CLOSING:
             log.info("broker connection closed")
             return

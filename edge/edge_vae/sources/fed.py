@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -10,7 +11,7 @@ from contextlib import closing
 from random import Random
 from typing import Protocol
 
-from edge_vae.backoff import Backoff
+from edge_vae.backoff import Backoff, Retries
 from edge_vae.errors import EdgeVaeError
 from edge_vae.sample import Block
 from edge_vae.sources.decode import Rows
@@ -73,6 +74,7 @@ class FedSource:
         self._thread: threading.Thread | None = None
         self._starts = True
         self._asked_ns: int | None = None
+        self._connected_s = math.inf
         self.samples = 0
         self.failure = ""
         """Why the device is not connected; empty where it is, or was not tried yet."""
@@ -131,22 +133,19 @@ class FedSource:
         self._buffer.clear()
 
     def _live(self, channels: tuple[str, ...], stopping: threading.Event, connected: threading.Event) -> None:
-        backoff = Backoff(Random(), first_s=FIRST_RETRY_S, cap_s=LAST_RETRY_S)  # noqa: S311 (jitter, no secret)
-        failures = 0
+        retries = Retries(Backoff(Random(), first_s=FIRST_RETRY_S, cap_s=LAST_RETRY_S))  # noqa: S311 (no secret)
         while not stopping.is_set():
-            self._asked_ns = time.monotonic_ns()
+            self._asked_ns, self._connected_s = time.monotonic_ns(), math.inf
             try:
                 self._converse(channels, stopping, connected)
             except (EdgeVaeError, OSError) as error:
-                failures = 0 if connected.is_set() else failures
-                self._failed(error, again=failures > 0)
+                self._failed(error, known=retries.again and not connected.is_set())
             except Exception as error:
                 log.exception("unforeseen source=%s", self._name)
-                self._failed(error, again=failures > 0)
+                self._failed(error, known=True)
             self._asked_ns = None
             connected.clear()
-            stopping.wait(backoff.delay_s(failures))
-            failures += 1
+            stopping.wait(retries.delay_s(time.monotonic() - self._connected_s))
 
     def _converse(self, channels: tuple[str, ...], stopping: threading.Event, connected: threading.Event) -> None:
         """One connection, from beginning to end."""
@@ -154,7 +153,7 @@ class FedSource:
             for rows in readings:
                 if rows is not None and not connected.is_set():
                     log.info("source connected source=%s", self._name)
-                    self.failure = ""
+                    self.failure, self._connected_s = "", time.monotonic()
                     connected.set()
                 if stopping.is_set():
                     return
@@ -162,6 +161,6 @@ class FedSource:
                 if rows is not None:
                     self._buffer.put(rows, self._asked_ns)
 
-    def _failed(self, error: Exception, *, again: bool) -> None:
+    def _failed(self, error: Exception, *, known: bool) -> None:
         self.failure = str(error)
-        log.log(logging.DEBUG if again else logging.WARNING, "source broke source=%s reason=%s", self._name, error)
+        log.log(logging.DEBUG if known else logging.WARNING, "source broke source=%s reason=%s", self._name, error)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from random import Random
 
-from edge_vae.backoff import Backoff
+from edge_vae.backoff import Backoff, Retries
 from edge_vae.errors import EdgeVaeError
 from edge_vae.sample import Block
 from edge_vae.sources import Source
@@ -98,9 +98,10 @@ class Member:
         self.source.close()
 
     def _live(self, stopping: threading.Event) -> None:
-        backoff, failures = Backoff(Random()), 0  # noqa: S311 (jitter, no secret)
+        retries = Retries(Backoff(Random()))  # noqa: S311 (jitter, no secret)
         while not stopping.is_set() and not self._over:
-            error = self._read_until_broken(stopping, again=failures > 0)
+            began_s = time.monotonic()
+            error = self._read_until_broken(stopping, again=retries.again)
             if error is None:
                 return
             if self._recorded:
@@ -109,8 +110,7 @@ class Member:
                 return
             log.warning("source broke, trying again channels=%s reason=%s", ",".join(self.channels), error)
             self.source.close()
-            stopping.wait(backoff.delay_s(failures))
-            failures += 1
+            stopping.wait(retries.delay_s(time.monotonic() - began_s))
 
     def _read_until_broken(self, stopping: threading.Event, *, again: bool) -> Exception | None:
         try:

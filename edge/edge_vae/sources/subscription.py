@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_vae.backoff import Backoff
+from edge_vae.backoff import Backoff, Retries
 from edge_vae.errors import BrokerError
 from edge_vae.publish.mqtt import MqttSettings
 from edge_vae.sources.publications import PING, Arrived, Publications
@@ -65,7 +66,7 @@ class Subscription:
         self._topic, self._settings, self._name = topic, settings, name
         self._tell_message, self._tell_refused, self._tell_arrived = on_message, on_refused, on_arrived
         self._granted, self._ended, self._stopping = threading.Event(), threading.Event(), threading.Event()
-        self._failures = 0
+        self._retries, self._granted_s = Retries(Backoff(Random())), math.inf  # noqa: S311 (jitter, no secret)
         self._new_client()  # files that are no certificates are told here, not in the thread
         self._thread = threading.Thread(target=self._live, name=f"mqtt-{name}", daemon=True)
 
@@ -84,9 +85,9 @@ class Subscription:
         self._thread.join(STOP_S)
 
     def _live(self) -> None:
-        backoff = Backoff(Random())  # noqa: S311 (jitter, no secret)
         while not self._stopping.is_set():
             self._ended.clear()
+            self._granted_s = math.inf
             try:
                 self._converse(self._new_client())
             except (OSError, ValueError, BrokerError) as error:
@@ -95,7 +96,7 @@ class Subscription:
                 log.exception("unforeseen subscription=%s", self._name)
                 self._failed(str(error))
             self._granted.clear()
-            self._stopping.wait(backoff.delay_s(max(0, self._failures - 1)))
+            self._stopping.wait(self._retries.delay_s(time.monotonic() - self._granted_s))
 
     def _converse(self, client: paho.Client) -> None:
         """One connection, from beginning to end; paho leaks two sockets when a client is used for another."""
@@ -149,12 +150,12 @@ class Subscription:
                 asked_s = time.monotonic()
 
     def _failed(self, reason: str) -> None:
-        level = logging.DEBUG if self._failures else logging.WARNING
+        known = self._retries.again and not self._granted.is_set()
+        level = logging.DEBUG if known else logging.WARNING
         host, port = self._settings.host, self._settings.port
         log.log(
             level, "%s not connected: topic=%s host=%s port=%d reason=%s", self._name, self._topic, host, port, reason
         )
-        self._failures += 1
 
     def _new_client(self) -> paho.Client:
         settings = self._settings
@@ -189,7 +190,7 @@ class Subscription:
             self._tell_refused(refused[0])
         else:
             log.info("%s connected: topic=%s host=%s", self._name, self._topic, self._settings.host)
-            self._failures = 0
+            self._granted_s = time.monotonic()
             self._granted.set()
 
     def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:

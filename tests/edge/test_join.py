@@ -56,6 +56,25 @@ def test_a_fast_source_is_averaged_over_the_time_since_the_row_before() -> None:
     assert made.take().values[:, 0].tolist() == [1.0, 3.0, 7.0]
 
 
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("hold", [False, False, True, True, False]),
+        ("linear", [False, True, True, True, False]),
+        ("mean", [False, False, True, True, False]),
+    ],
+)
+def test_a_value_is_uncertain_when_a_reading_is_that_it_was_made_of(way: str, expected: list[bool]) -> None:
+    made = joiner(join={"slow": way})
+    made.push(0, rows([0, 1, 2, 3, 4], [1, 2, 3, 4, 5]))
+    slow = rows([0, 2, 4], [0, 20, 40])
+    made.push(1, Rows(slow.values, slow.times, np.array([[False], [True], [False]])))
+
+    uncertain = made.take().uncertain
+    assert uncertain is not None
+    assert uncertain.T.tolist() == [[False] * 5, expected]
+
+
 def test_rows_are_made_once_every_source_has_come_so_far() -> None:
     made = joiner()
     made.push(0, rows([0, 1, 2, 3], [1, 2, 3, 4]))

@@ -20,6 +20,9 @@ from edge_vae.sources.decode import Rows, joined
 
 __all__ = ["Joiner"]
 
+Values = tuple[FloatArray, NDArray[np.bool_]]
+"""(rows,) values of one channel, and which of them are uncertain."""
+
 MOST_ROWS = 4096
 """Rows that are made at a time, so that a gap of a year is passed over and not filled."""
 ROUNDING = 0.01
@@ -92,9 +95,10 @@ class Joiner:
         if not use.any():
             return
         values, times = rows.values[use], rows.times[use]
+        doubts = np.zeros(values.shape, np.bool_) if rows.uncertain is None else rows.uncertain[use]
         self._latest[source] = max(self._latest[source], float(times.max()))
-        for channel, readings in zip(self._of(source), values.T, strict=True):
-            channel.push(times, readings)
+        for channel, readings, doubted in zip(self._of(source), values.T, doubts.T, strict=True):
+            channel.push(times, readings, doubted)
 
     def end(self, source: int) -> None:
         """No more will come of this source."""
@@ -106,13 +110,16 @@ class Joiner:
         return bool(self._ended.all())
 
     def take(self) -> Rows:
-        """The rows that can be made now: values (rows, channels), all channels in the order of the sources."""
+        """The rows that can be made now: values (rows, channels), all channels in the order of the sources.
+
+        A value is uncertain when a reading is that it was made of.
+        """
         made = [Rows(np.empty((0, len(self._channels))), np.empty(0))]
         while (moments := self._moments()).size:
             columns = [channel.at(moments, self._period_s) for channel in self._channels]
-            values = np.stack(columns, axis=1)
+            values, doubts = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
             there = ~np.isnan(values).all(axis=1)
-            made.append(Rows(values[there], moments[there]))
+            made.append(Rows(values[there], moments[there], doubts[there] if doubts.any() else None))
         return joined(made)
 
     @property
@@ -161,6 +168,7 @@ class _Channel:
 
     def clear(self) -> None:
         self._times, self._readings, self._used = np.empty(0), np.empty(0), 0
+        self._doubts = np.empty(0, np.bool_)
 
     def covers(self, moment_s: float) -> bool:
         """Whether there is a reading that may be held at this moment."""
@@ -172,41 +180,41 @@ class _Channel:
         """Time of the first reading that no row was made of yet; infinite without one."""
         return float(self._times[self._used]) if self._times.size > self._used else math.inf
 
-    def push(self, times: FloatArray, readings: FloatArray) -> None:
+    def push(self, times: FloatArray, readings: FloatArray, doubts: NDArray[np.bool_]) -> None:
         there = np.isfinite(readings)
         self._times = np.concatenate([self._times, times[there]])
         self._readings = np.concatenate([self._readings, readings[there]])
+        self._doubts = np.concatenate([self._doubts, doubts[there]])
         if np.any(np.diff(self._times) < 0):
             order = self._times.argsort(kind="stable")
-            self._times, self._readings = self._times[order], self._readings[order]
+            self._times, self._readings, self._doubts = self._times[order], self._readings[order], self._doubts[order]
 
-    def at(self, moments: FloatArray, period_s: float) -> FloatArray:
+    def at(self, moments: FloatArray, period_s: float) -> Values:
         """Values at these moments, NaN where no reading is young enough; what is of no more use is forgotten."""
         if not self._times.size:
-            return np.full(len(moments), np.nan)
+            return np.full(len(moments), np.nan), np.zeros(len(moments), np.bool_)
         before = np.searchsorted(self._times, moments + ROUNDING * period_s, side="right") - 1
         values = self._value(moments, before, period_s)
         kept, self._used = max(0, int(before[-1])), int(before[-1] >= 0)
-        self._times, self._readings = self._times[kept:], self._readings[kept:]
+        self._times, self._readings, self._doubts = self._times[kept:], self._readings[kept:], self._doubts[kept:]
         return values
 
-    def _held(self, moments: FloatArray, before: NDArray[np.intp], _period_s: float) -> FloatArray:
+    def _held(self, moments: FloatArray, before: NDArray[np.intp], _period_s: float) -> Values:
         old = (before < 0) | (moments - self._times[before] > self._max_age_s)
-        held: FloatArray = np.where(old, np.nan, self._readings[before])
-        return held
+        return np.where(old, np.nan, self._readings[before]), self._doubts[before] & ~old
 
-    def _between(self, moments: FloatArray, before: NDArray[np.intp], period_s: float) -> FloatArray:
-        held, after = self._held(moments, before, period_s), np.minimum(before + 1, len(self._times) - 1)
+    def _between(self, moments: FloatArray, before: NDArray[np.intp], period_s: float) -> Values:
+        (held, doubts), after = self._held(moments, before, period_s), np.minimum(before + 1, len(self._times) - 1)
         left_s, right_s = self._times[before], self._times[after]
         bridged = (right_s > left_s) & (right_s - left_s <= self._max_age_s)
         part = np.where(bridged, (moments - left_s) / np.where(bridged, right_s - left_s, 1.0), 0.0)
-        between: FloatArray = held + part * (self._readings[after] - self._readings[before])
-        return between
+        between = held + part * (self._readings[after] - self._readings[before])
+        return between, doubts | ((part > 0) & self._doubts[after])
 
-    def _mean(self, moments: FloatArray, before: NDArray[np.intp], period_s: float) -> FloatArray:
-        sums = np.concatenate([[0.0], np.cumsum(self._readings)])
+    def _mean(self, moments: FloatArray, before: NDArray[np.intp], period_s: float) -> Values:
+        sums, doubted = (np.concatenate([[0.0], np.cumsum(each)]) for each in (self._readings, self._doubts))
         since = np.searchsorted(self._times, moments - (1.0 - ROUNDING) * period_s, side="right")
         counts = before + 1 - since
         means = (sums[before + 1] - sums[since]) / np.maximum(counts, 1)
-        mean: FloatArray = np.where(counts > 0, means, self._held(moments, before, period_s))
-        return mean
+        held, doubts = self._held(moments, before, period_s)
+        return np.where(counts > 0, means, held), np.where(counts > 0, doubted[before + 1] > doubted[since], doubts)

@@ -139,7 +139,8 @@ class JoinedSource:
         rows, arrived_ns = self._joiner.take(), max(member.arrived_ns for member in self._members)
         self._tell_late()
         self.samples += len(rows)
-        return self._blocks(Rows(rows.values[:, self._order], rows.times), arrived_ns)
+        uncertain = None if rows.uncertain is None else rows.uncertain[:, self._order]
+        return self._blocks(Rows(rows.values[:, self._order], rows.times, uncertain), arrived_ns)
 
     def _take_from(self, number: int, member: Member) -> bool:
         if self._recorded[number] and self._joiner.lead_s(number) > self._late_s:
@@ -160,22 +161,25 @@ class JoinedSource:
         """The rows of a block; those of a sensor that tells no time were taken when they arrived."""
         untimed = np.isnan(block.times)
         if not untimed.any():
-            return Rows(block.values, block.times)
+            return Rows(block.values, block.times, block.uncertain)
         if self._recorded[number]:
             what = f"recording with {self._members[number].channels[0]}"
             raise SourceError(what, expected="a time for each row, to join it by", received="rows without one")
         arrived_s = time.time() - (time.monotonic_ns() - block.arrived_ns) / 1e9
-        return Rows(block.values, np.where(untimed, arrived_s, block.times))
+        return Rows(block.values, np.where(untimed, arrived_s, block.times), block.uncertain)
 
     def _blocks(self, rows: Rows, arrived_ns: int) -> list[Block]:
         """The rows as one block, or as two where a session starts among them."""
         at = int(np.searchsorted(rows.times, self._session_s))
         self._session_s = math.inf if at < len(rows) else self._session_s
         blocks = []
-        for piece, starts in ((slice(0, at), False), (slice(at, None), True)):
-            if len(rows.times[piece]):
+        for piece, starts in ((rows[:at], False), (rows[at:], True)):
+            if len(piece):
                 starts_session, self._starts = starts or self._starts, False
-                blocks.append(Block(rows.values[piece], rows.times[piece], arrived_ns, starts_session=starts_session))
+                block = Block(
+                    piece.values, piece.times, arrived_ns, starts_session=starts_session, uncertain=piece.uncertain
+                )
+                blocks.append(block)
         return blocks
 
     def _tell_late(self) -> None:

@@ -190,6 +190,8 @@ class Agent:
         found = changes(self._config, config, running=running, file=self._file)
         tried.cache_clear()  # what failed for want of memory may go better now
         begin = [self._parts(pipeline) for pipeline in found.begin]
+        for made, source in begin:
+            source.check(made.detector.manifest.source_columns)
         self._config = config
         self._outbox.serve(self._event_topics(config))
         self._workers.swap(

@@ -271,6 +271,8 @@ def modbus_rtu(folder: Path, stack: ExitStack, broker: Mosquitto) -> Rig:
     return polled(server, stack, lambda: plug.symlink_to(cable.near), serial_port=str(plug), parity="none")
 
 
+FILES = [replay_csv, replay_npz, replay_parquet, two_recordings]
+POLLED = [modbus_tcp, modbus_rtu, opcua_poll]
 NAMED = [replay_csv, replay_npz, replay_parquet, stdin_csv, serial_csv, iio, opcua_poll]
 WIRED = [serial_csv, serial_csv_header, serial_jsonl, iio, modbus_tcp, modbus_rtu, opcua_poll]
 FED = [stdin_csv, stdin_jsonl, mqtt_csv, mqtt_jsonl, two_topics, *WIRED]
@@ -391,6 +393,14 @@ class TestContract:
     def test_a_channel_that_named_columns_lack_is_an_error(self, rig: Rig) -> None:
         with pytest.raises(SourceError, match=r"flow"):
             open_and_read(rig)
+
+    def test_channels_that_it_has_pass_before_it_is_opened(self, rig: Rig) -> None:
+        rig.source.check(ASKED)
+
+    @pytest.mark.parametrize("rig", [*FILES, serial_csv, iio, *POLLED], ids=named, indirect=True)
+    def test_a_channel_that_it_cannot_have_is_found_before_it_is_opened(self, rig: Rig) -> None:
+        with pytest.raises(SourceError, match=r"flow"):
+            rig.source.check(["a", "flow"])
 
 
 def open_and_read(rig: Rig) -> None:

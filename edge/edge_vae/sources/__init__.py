@@ -62,6 +62,15 @@ class Source(Protocol):
         """
         ...
 
+    def check(self, channels: Sequence[str]) -> None:
+        """Find out, without opening it, whether it can give these channels.
+
+        Raises:
+            SourceError: It cannot; where that is seen only when samples come, nothing is raised.
+            MissingExtraError: Reading it needs a package that is not installed.
+        """
+        ...
+
     def open(self, channels: Sequence[str]) -> None:
         """Begin, or begin again.
 

@@ -94,6 +94,10 @@ class FedSource:
         """Monotonic time when the device was last asked for something; now, if nothing is asked of it."""
         return self._asked_ns or time.monotonic_ns()
 
+    def check(self, channels: Sequence[str]) -> None:
+        """Raise SourceError if the device is configured for other channels."""
+        self._device.check(channels)
+
     def open(self, channels: Sequence[str]) -> None:
         """Begin to connect.
 
@@ -101,7 +105,7 @@ class FedSource:
             SourceError: The device is configured for other channels.
         """
         self.close()
-        self._device.check(channels)
+        self.check(channels)
         self._starts = True
         # Each thread has a stop of its own: one that still hangs in a driver must not go on when the next one starts.
         self._stopping, self._connected = threading.Event(), threading.Event()

@@ -93,6 +93,12 @@ class JoinedSource:
         """Whether every member has ended, and all of its rows were given out."""
         return self._exhausted
 
+    def check(self, channels: Sequence[str]) -> None:
+        """Raise SourceError if no member has one of the channels, or a member lacks one that it is to give."""
+        self._expect(channels)
+        for member in self._members:
+            member.source.check(member.channels)
+
     def open(self, channels: Sequence[str]) -> None:
         """Open every member.
 
@@ -100,9 +106,7 @@ class JoinedSource:
             SourceError: No member has one of the channels.
         """
         self.close()
-        if missing := [name for name in channels if name not in self._names]:
-            what = "several sources of a pipeline"
-            raise SourceError(what, expected=f"channels {', '.join(channels)}", received=f"none with {missing[0]}")
+        self._expect(channels)
         self._order = np.array([self._names.index(name) for name in channels])
         self._joiner.open()
         self._starts, self._session_s, self._exhausted = True, math.inf, False
@@ -130,6 +134,11 @@ class JoinedSource:
             member.stop()
         for member in self._members:
             member.close()
+
+    def _expect(self, channels: Sequence[str]) -> None:
+        if missing := [name for name in channels if name not in self._names]:
+            what = "several sources of a pipeline"
+            raise SourceError(what, expected=f"channels {', '.join(channels)}", received=f"none with {missing[0]}")
 
     def _joined(self) -> list[Block]:
         """What can be made of what has come; a recording that is ahead of another one is left until that has come."""

@@ -37,16 +37,20 @@ class MemorySource:
         """Whether every block has been given out."""
         return not self._left and not self._endless
 
+    def check(self, channels: Sequence[str]) -> None:
+        """Raise ValueError if a block has another number of channels."""
+        for block in self._blocks:
+            if block.values.shape[1] != len(channels):
+                msg = f"expected blocks of {len(channels)} channels, received one of {block.values.shape[1]}"
+                raise ValueError(msg)
+
     def open(self, channels: Sequence[str]) -> None:
         """Begin with the first block.
 
         Raises:
             ValueError: A block has another number of channels.
         """
-        for block in self._blocks:
-            if block.values.shape[1] != len(channels):
-                msg = f"expected blocks of {len(channels)} channels, received one of {block.values.shape[1]}"
-                raise ValueError(msg)
+        self.check(channels)
         self._left, self._starts = deque(self._blocks), True
         self._closed.clear()
 

@@ -67,6 +67,9 @@ class MqttSource:
         """How many rows waited for too long, and how many messages were retained ones."""
         return self._buffer.dropped + self._stale
 
+    def check(self, channels: Sequence[str]) -> None:
+        """Raise nothing: which channels there are is seen when messages come."""
+
     def open(self, channels: Sequence[str]) -> None:
         """Begin to connect.
 

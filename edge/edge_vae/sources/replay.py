@@ -48,18 +48,19 @@ class ReplaySource:
         """How many readings could not be read so far."""
         return sum(recording.malformed for recording in self._recordings)
 
-    def open(self, channels: Sequence[str]) -> None:
-        """Look at the columns of every file, and begin with the first.
+    def check(self, channels: Sequence[str]) -> None:
+        """Look at the columns of every file.
 
         Raises:
             SourceError: A file cannot be read, is empty, lacks a channel, or cannot be played at this speed.
             MissingExtraError: Reading Parquet needs a package that is not installed.
         """
+        self._found(channels)
+
+    def open(self, channels: Sequence[str]) -> None:
+        """Look at the columns of every file, and begin with the first; raises what `check` does."""
         self.close()
-        self._recordings = [open_recording(file, channels, time=self._time) for file in recorded_files(self._path)]
-        for recording in self._recordings:
-            if self._speed and not (recording.has_times or self._rate_hz or recording.rate_hz):
-                raise self._no_pace()
+        self._recordings = self._found(channels)
         self._pieces = ((recording, piece) for recording in self._recordings for piece in recording.pieces())
         self._starts, self.exhausted = True, False
 
@@ -87,6 +88,12 @@ class ReplaySource:
     def close(self) -> None:
         """Leave the file that is being read."""
         self._pieces, self._waiting = iter(()), None
+
+    def _found(self, channels: Sequence[str]) -> list[Recording]:
+        found = [open_recording(file, channels, time=self._time) for file in recorded_files(self._path)]
+        if self._speed and not all(one.has_times or self._rate_hz or one.rate_hz for one in found):
+            raise self._no_pace()
+        return found
 
     def _next_piece(self) -> _Waiting | None:
         recording, piece = next(self._pieces, (None, None))

@@ -49,6 +49,9 @@ class StdinSource:
         """Whether the input has ended and every row of it was read."""
         return self._ended
 
+    def check(self, channels: Sequence[str]) -> None:
+        """Raise nothing: which channels there are is seen when rows come."""
+
     def open(self, channels: Sequence[str]) -> None:
         """Begin to read, or go on: a header that was read before still holds, since the input cannot be rewound."""
         if self._decoder is None or self._channels != tuple(channels):

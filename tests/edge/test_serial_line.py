@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import termios
 import threading
@@ -23,6 +22,7 @@ from edge_vae.source_config import SerialConfig
 from edge_vae.sources import fed, lines, open_source, serial_line
 from edge_vae.sources.fed import FedSource
 from edge_vae.sources.serial_line import SerialLine
+from serial_wire import Wire
 
 CUT = b"cut\n"
 """The first line after opening, which is left out."""
@@ -34,45 +34,10 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fed, "LAST_RETRY_S", 0.02)
 
 
-class Wire:
-    """A serial adapter under a name that stays, with a device at the other end.
-
-    Args:
-        folder: Where the name is.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.port = folder / "ttyUSB0"
-        self._writing = self.terminal = -1
-        self.plug()
-
-    def plug(self) -> None:
-        """Put it in."""
-        self._writing, self.terminal = os.openpty()
-        self.port.symlink_to(os.ttyname(self.terminal))
-
-    def pull(self) -> None:
-        """Pull it out: the open port is in error from now on, and there is none of this name."""
-        self.port.unlink()
-        os.close(self._writing)
-        os.close(self.terminal)
-        self._writing = self.terminal = -1
-
-    def write(self, data: bytes) -> None:
-        """Let the device write."""
-        os.write(self._writing, data)
-
-    def config(self, **more: Any) -> SerialConfig:
-        """A source that reads it."""
-        return SerialConfig(port=self.port, baudrate=9600, **more)
-
-
 @pytest.fixture
 def wire(tmp_path: Path) -> Iterator[Wire]:
-    made = Wire(tmp_path)
-    yield made
-    if made.terminal >= 0:
-        made.pull()
+    with Wire(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Literal
 
 from agent_process import EVERY_WINDOW, AgentProcess, pipeline, replay, write_config
-from broker import Mosquitto
+from broker import Mosquitto, Subscriber
 from plain_bundle import level_of, write_plain_bundle
+from serial_wire import Wire
 from survival.ledger import Counts, counted
 from survival.proxy import Proxy
 
-__all__ = ["ILL", "LIFE_S", "WELL", "Run"]
+__all__ = ["ILL", "LIFE_S", "ROWS", "TURN", "WELL", "Run"]
 
 ROWS, TURN = 240, 8
 """Rows of the recording, at ten a second, and after how many of them the machine changes between well and ill."""
@@ -53,13 +56,20 @@ class Run:
         """End what still runs."""
         self._stack.close()
 
-    def configured(self, *assets: str, folder: Path | None = None, source: dict[str, object] | None = None) -> Path:
-        """An `agent.toml` with these machines, which play the recording or have that source."""
+    def configured(
+        self,
+        *assets: str,
+        folder: Path | None = None,
+        sources: Mapping[str, dict[str, object]] = MappingProxyType({}),
+        severity: str = "warning",
+        more: str = "",
+    ) -> Path:
+        """An `agent.toml` with these machines, which play the recording or have a source of their own."""
         folder = folder or self.folder
         recording(folder / "rows.csv")
-        used = source or replay(folder / "rows.csv") | {"speed": SPEED}
-        tables = [pipeline(asset, self.bundle, used, alarm=EVERY_WINDOW) for asset in assets]
-        return write_config(folder, self.proxy.port, *tables)
+        played, alarm = replay(folder / "rows.csv") | {"speed": SPEED}, EVERY_WINDOW | {"severity": severity}
+        tables = [pipeline(asset, self.bundle, sources.get(asset, played), alarm=alarm) for asset in assets]
+        return write_config(folder, self.proxy.port, *tables, more)
 
     def agent(
         self, *words: str, config: Path | None = None, stdin: int | IO[bytes] = subprocess.DEVNULL
@@ -67,6 +77,14 @@ class Run:
         """A fresh agent; to be ended by `kill` or `done`."""
         started = AgentProcess(config or self.config, *words, environment=self.environment, stdin=stdin)
         return self._stack.enter_context(started)
+
+    def subscriber(self, topic: str) -> Subscriber:
+        """Listens to the broker itself until the run ends."""
+        return self._stack.enter_context(Subscriber(self.broker, topic))
+
+    def wire(self) -> Wire:
+        """A serial line."""
+        return self._stack.enter_context(Wire(self.folder))
 
     def mount_state(self) -> None:
         """Give the state directory a file system of its own, in memory; only root can."""
@@ -85,6 +103,7 @@ class Run:
     def kill(self, agent: AgentProcess) -> None:
         """End an agent as a power cut would."""
         agent.kill()
+        assert "Traceback" not in agent.log, agent.log
         self.proxy.life += 1
         self.kills += 1
         self.logged += agent.stored()
@@ -97,6 +116,7 @@ class Run:
     def done(self, agent: AgentProcess) -> None:
         """Wait until an agent that was told `--once` has played everything, and delivered it."""
         assert agent.wait() == 0, agent.log
+        assert "Traceback" not in agent.log, agent.log
         assert "agent stopped waiting_messages=0" in agent.log, agent.log
         self.logged += agent.stored()
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from survival.run import ILL, WELL, Run
+from survival.reloads import bundle_damaged, configuration_changed, configuration_damaged
+from survival.run import ILL, TURN, WELL, Run
 
 __all__ = ["SCENARIOS", "Scenario"]
 
@@ -109,7 +110,7 @@ def two_agents_of_one_name(run: Run) -> None:
 
 def source_misbehaves(run: Run) -> None:
     """A source floods, stutters, sends NaN and garbage, goes back in time, and ends in the middle of a line."""
-    config = run.configured("pump-1", source={"type": "stdin", "format": "jsonl"})
+    config = run.configured("pump-1", sources={"pump-1": {"type": "stdin", "format": "jsonl"}})
     for _ in range(run.chance.randint(1, 2)):
         agent = run.agent("--once", config=config, stdin=subprocess.PIPE)
         assert agent.process.stdin is not None
@@ -118,6 +119,25 @@ def source_misbehaves(run: Run) -> None:
                 writing.write(piece)
                 writing.flush()
         run.done(agent)
+    run.config = run.configured("pump-1", "pump-2")
+
+
+def source_dies(run: Run) -> None:
+    """A serial adapter is pulled out and put back while its machine writes; another machine goes on meanwhile."""
+    wire = run.wire()
+    source = {"type": "serial", "port": str(wire.port), "baudrate": 9600}
+    config = run.configured("pump-1", "pump-2", sources={"pump-1": source})
+    for _ in range(run.chance.randint(1, 2)):
+        agent = run.agent(config=config)
+        for plugged in range(1, run.chance.randint(2, 4)):
+            agent.wait_for_log("source connected", count=plugged)
+            for row in range(run.chance.randint(1, 200)):
+                wire.write(b'{"level": %f}\n' % (ILL if row // TURN % 2 else WELL))
+                time.sleep(0.004)
+            wire.pull()
+            run.some_time(0.3)
+            wire.plug()
+        run.kill(agent)
     run.config = run.configured("pump-1", "pump-2")
 
 
@@ -220,8 +240,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     "clock set by hours": clock_set,
     "two agents, one client id": two_agents_of_one_name,
     "source misbehaves": source_misbehaves,
+    "source dies": source_dies,
     "store damaged": store_damaged,
     "disk full": disk_full,
     "disk read-only": disk_read_only,
+    "configuration changed": configuration_changed,
+    "configuration damaged": configuration_damaged,
+    "bundle damaged": bundle_damaged,
 }
 """Every scenario by name."""

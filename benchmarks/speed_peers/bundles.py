@@ -12,6 +12,7 @@ import pandas as pd
 
 from edge_vae.errors import EdgeVaeError
 from edge_vae.sample import FloatArray
+from edge_vae.window import sliding
 
 __all__ = ["CHANNELS", "LENGTH", "STRIDE", "Bundles", "made"]
 
@@ -44,11 +45,14 @@ class Bundles:
         return bundle.with_name(f"{bundle.stem}-parts.evb")
 
     def raw_windows(self, count: int) -> FloatArray:
-        """Windows (windows, length, channels) in sensor units of the first healthy recording, again from its start."""
+        """Windows (windows, length, channels) in sensor units, one stride after the other.
+
+        They are of the first healthy recording, which begins again where it ends.
+        """
         table = pd.read_csv(self.folder / "rig" / "healthy" / "run-1.csv", usecols=list(CHANNELS))
         values = table[list(CHANNELS)].to_numpy(np.float64)
-        starts = np.arange(count) * STRIDE % (len(values) - LENGTH)
-        return np.stack([values[at : at + LENGTH] for at in starts])
+        rows = np.arange(LENGTH + STRIDE * (count - 1)) % len(values)
+        return sliding(values[rows], length=LENGTH, stride=STRIDE)
 
 
 def made(folder: Path) -> Bundles:

@@ -21,7 +21,7 @@ from speed_peers.bundles import Bundles
 __all__ = ["BATCH", "WINDOWS", "Macs", "exported", "up_to_date"]
 
 WINDOWS = 1024
-"""A whole number of passes of `speed_peers.worker`."""
+"""Those of a pass of `speed_peers.worker`."""
 BATCH = 32
 """Windows of one invocation of the model for bulk."""
 _FILES = ("windows.npy", "numbers.npz", "macs.json", "int8.tflite", "float32.tflite", "int8-batch.tflite", "vae.keras")

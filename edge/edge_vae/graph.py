@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -54,9 +55,9 @@ class ScoringGraph:
         graph: What the manifest says of it.
         terms: Terms of the score.
         channels: Channels of a window.
-        threads: Interpreters that share many windows between them, `BATCH` an invocation, each in a thread of its own;
-            0: none, which is what an agent with its few windows has, and saves their memory. One model is too small
-            for several threads of one interpreter: with two it scored at half to three quarters of the rate of one.
+        threads: Interpreters that share many windows between them, `BATCH` an invocation, each in a thread; 0: none,
+            which is what an agent with its few windows has, and saves their memory. One model is too small for several
+            threads of one interpreter: with two it scored at half to three quarters of the rate of one.
 
     Raises:
         InferenceError: No interpreter is installed, or it refuses the model, or the model lacks a tensor, or its
@@ -73,24 +74,37 @@ class ScoringGraph:
                 expected=f"{expected} numbers for {terms} terms and {channels} channels",
                 received=f"{received}",
             )
+        self._numbers, self._threads = expected, threads
         self._one = self.runtime.only(SUMMARY)
-        self._many = [runtime.only(SUMMARY) for runtime in _batched(model, graph, threads)]
-        self._pool = _pool(threads) if len(self._many) > 1 else None
+        many = [partial(_each, runtime.only(SUMMARY), runtime.batch) for runtime in _batched(model, graph, threads)]
+        self._each = [partial(_each, self._one, 1), *many]
+        self._pool = _pool(threads - 1) if threads > 1 else None
 
     def score(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
         """Scores of scaled, unclipped windows (windows, length, channels), and the mean of what was expected."""
-        batches = len(scaled) // BATCH if self._many else 0
-        summary = self._in_batches(scaled, conditions, batches) if batches else self._one(scaled, conditions)
+        summarise = self._one if len(scaled) == 1 else self._shared
+        summary = summarise(scaled, conditions)
         return Scores(summary, self._terms, self._channels), summary[:, -self._channels :]
 
-    def _in_batches(self, scaled: FloatArray, conditions: NDArray[np.float32], batches: int) -> FloatArray:
-        """The summaries of so many batches, which the interpreters share, and of the windows that are left over."""
-        threads = len(self._many)
-        edges = [BATCH * (batches * i // threads) for i in range(threads + 1)]
-        pieces = [slice(*edge) for edge in itertools.pairwise(edges)]
-        given = self._many, [scaled[piece] for piece in pieces], [conditions[piece] for piece in pieces]
-        found = self._pool.map(_called, *given) if self._pool else map(_called, *given)
-        return np.concatenate([*found, self._one(scaled[edges[-1] :], conditions[edges[-1] :])])
+    def _shared(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
+        """The summaries of any number of windows: those that fill no batch go one by one, then the batches are shared.
+
+        This thread takes a share itself: one less to wake and to wait for.
+        """
+        made, threads = np.empty((len(scaled), self._numbers)), self._threads
+        batches = len(scaled) // BATCH if threads else 0
+        over = len(scaled) - BATCH * batches
+        edges = [0, *(over + BATCH * (batches * i // threads) for i in range(threads)), len(scaled)]
+        shares = [
+            partial(summarise, scaled[at:end], conditions[at:end], made[at:end])
+            for summarise, (at, end) in zip(self._each, itertools.pairwise(edges), strict=True)
+        ]
+        others = [self._pool.submit(share) for share in shares[2:]] if self._pool else []
+        for share in shares[:2]:
+            share()
+        for other in others:
+            other.result()
+        return made
 
     def outputs(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> Outputs:
         """All outputs for scaled windows, by the names of the graph's description."""
@@ -105,8 +119,13 @@ def _batched(model: bytes, graph: Graph, threads: int) -> list[TFLiteRuntime]:
         return [TFLiteRuntime(model, outputs=graph.outputs) for _ in range(threads)]
 
 
-def _called(summarise: OneOutput, scaled: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
-    return summarise(scaled, conditions)
+def _each(
+    summarise: OneOutput, batch: int, scaled: FloatArray, conditions: NDArray[np.float32], made: FloatArray
+) -> None:
+    """Write the summaries of windows, a batch an invocation."""
+    for at in range(0, len(scaled), batch):
+        piece = slice(at, at + batch)
+        made[piece] = summarise(scaled[piece], conditions[piece])
 
 
 def _pool(threads: int) -> Executor:

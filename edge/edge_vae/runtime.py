@@ -20,7 +20,8 @@ Outputs = dict[str, NDArray[np.float32]]
 """Output name to array (windows, ...), in real numbers whatever the model computes in."""
 
 OneOutput = Callable[[FloatArray, NDArray[np.float32]], FloatArray]
-"""From windows (windows, steps, channels) and conditions (windows, conditions) to an output (windows, n)."""
+"""From as many windows (windows, steps, channels) and conditions (windows, conditions) as an invocation takes to an
+output (windows, n)."""
 
 _RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 
@@ -104,7 +105,7 @@ class TFLiteRuntime:
         if batch > 1 and (kept := [name for name, tensor in outputs.items() if found[tensor]["shape"][0] != batch]):
             what = f"{self.name} cannot have the model take {batch} windows at once"
             raise InferenceError(what, expected=f"{batch} of each output", received=f"another number of {kept[0]}")
-        self._batch = batch
+        self.batch = batch
         self._inputs = [_Tensor.of(details) for details in inputs]
         self.input_shape = self._inputs[0].shape
         self.conditions = self._inputs[1].shape[0] if len(inputs) > 1 else 0
@@ -127,31 +128,20 @@ class TFLiteRuntime:
         return {name: self._outputs[name].real(values) for name, (_, values) in zip(self._outputs, made, strict=True)}
 
     def only(self, name: str) -> OneOutput:
-        """One of the outputs, of a model that takes and gives float32; the others are not fetched.
-
-        It is given whole batches.
-        """
-        interpreter, batch = self._interpreter, self._batch
-        output, shape = self._outputs[name].index, self._outputs[name].shape
+        """One of the outputs, of a model that takes and gives float32; the others are not fetched."""
+        interpreter, output = self._interpreter, self._outputs[name].index
         set_tensor, invoke, get_tensor = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
         first, second = self._inputs[0].index, self._inputs[1].index if self.conditions else None
+        single = np.empty((self.batch, *self.input_shape), np.float32)
 
-        def one(windows: NDArray[np.float32], conditions: NDArray[np.float32]) -> NDArray[np.float32]:
-            set_tensor(first, windows)
+        def run(windows: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
+            single[...] = windows
+            set_tensor(first, single)
             if second is not None:
                 set_tensor(second, conditions)
             invoke()
             found: NDArray[np.float32] = get_tensor(output)
-            return found
-
-        def run(windows: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
-            single = windows.astype(np.float32)
-            if len(single) == batch:
-                return one(single, conditions).astype(np.float64)
-            made = np.empty((len(single), *shape))
-            for at in range(0, len(single), batch):
-                made[at : at + batch] = one(single[at : at + batch], conditions[at : at + batch])
-            return made
+            return found.astype(np.float64)
 
         return run
 

@@ -33,9 +33,9 @@ class Scaler:
             msg = f"expected a centre and a positive scale for each channel, received {self.centre} and {self.scale}"
             raise ValueError(msg)
 
-    def __call__(self, values: FloatArray) -> FloatArray:
-        """(values - centre) / scale, channels last."""
-        scaled = values - self.centre
+    def __call__(self, values: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """(values - centre) / scale, channels last; in `out` where that is given."""
+        scaled = np.subtract(values, self.centre, out=out)
         scaled /= self.scale
         return scaled
 

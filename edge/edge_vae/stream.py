@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from edge_vae.detector import Scorer
 from edge_vae.sample import FloatArray
 from edge_vae.scale import Baseline, Scaler
-from edge_vae.window import Windower, segment_starts
+from edge_vae.window import Windower, Windows, segment_starts
 
 __all__ = ["Scored", "Stream", "UnknownMode", "join"]
 
 _MOST_UNKNOWN = 64
 """Different unknown modes that are told of in a session: a column that never repeats is no mode."""
-_BLOCK = 128
+_BLOCK = 1024
 """Windows that are scored together: enough that two cores seldom wait for each other (64: 1.3 times the rate of one,
 128: 1.7), few enough that their numbers take little memory."""
-_NO_ENDS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +89,11 @@ class Stream:
         self.removed, self._fresh = 0, True
         self.unusable = 0
         """Samples in a row, up to the latest, that could not be used."""
-        self._scaler, self._repeated = self._scalers[0], self._scalers[0].repeated(self._length)
         self._latest: list[tuple[FloatArray, NDArray[np.float32], Scaler]] = []
         self._met: list[UnknownMode] = []
         self.start_session()
+        nothing = np.empty((0, self._channels))
+        self._none = self._scored(self._windower.push(nothing, nothing, np.empty(0)), self._scalers[0], first_row=0)
 
     @property
     def learning(self) -> int:
@@ -109,7 +109,7 @@ class Stream:
         """Window `i` of the latest push (1, length, channels), scaled, with its conditions and its scaler."""
         for windows, conditions, scaler in self._latest:
             if i < len(windows):
-                return scaler(windows[i : i + 1]), conditions[i : i + 1], scaler
+                return windows[i : i + 1], conditions[i : i + 1], scaler
             i -= len(windows)
         raise IndexError(i)
 
@@ -175,7 +175,7 @@ class Stream:
 
     def _push(self, values: FloatArray, times: FloatArray) -> Scored:
         if not len(values):
-            return self._scored(_NO_ENDS, np.empty((0, self._length, self._channels)), times, times)
+            return self._none
         finite = np.isfinite(values)
         whole = np.count_nonzero(finite) == finite.size  # far sooner than all()
         usable: NDArray[np.bool_] = finite[:, 0] if whole else np.asarray(finite.all(axis=1))
@@ -190,31 +190,29 @@ class Stream:
             blocks = range(start, stop, self._block)
             pieces += [self._segment(values, times, at, min(at + self._block, stop)) for at in blocks]
         self._remember(times, usable)
-        return join(pieces) if pieces else self._push(values[:0], times[:0])
+        return join(pieces) if pieces else self._none
 
     def _segment(self, values: FloatArray, times: FloatArray, start: int, stop: int) -> Scored:
         """The windows that these usable samples complete."""
         start += self._baseline.push(values[start:stop])
-        later = times[start:stop]
-        ends, windows, starts = self._windower.push(values[start:stop], later)
-        return self._scored(ends + (self._row + start), windows, starts, later[ends])
+        scaler, later = self._baseline.scaler or self._scalers[0], values[start:stop]
+        windows = self._windower.push(later, scaler(later), times[start:stop])
+        return self._scored(windows, scaler, first_row=self._row + start) if len(windows.ends) else self._none
 
-    def _scored(self, rows: NDArray[np.int64], windows: FloatArray, starts: FloatArray, ends: FloatArray) -> Scored:
-        scaler, count = self._baseline.scaler or self._scalers[0], len(windows)
-        if scaler is not self._scaler:
-            self._scaler, self._repeated = scaler, scaler.repeated(self._length)
+    def _scored(self, windows: Windows, scaler: Scaler, *, first_row: int) -> Scored:
+        scaled, count = windows.scaled, len(windows.ends)
         mode = max(self._mode, 0)
         conditions = self._conditions[mode : mode + 1]
         if count != 1:
             conditions = np.repeat(conditions, count, axis=0)
-        scores, expected = self._detector(self._repeated(windows), conditions)
+        scores, expected = self._detector(scaled, conditions)
         after_break = np.zeros(count, np.bool_)
         if count:
-            self._latest.append((windows, conditions, scaler))
+            self._latest.append((scaled, conditions, scaler))
             after_break[0], self._fresh = self._fresh, False
         return Scored(
-            rows, starts, ends, scores.score, scores.shares, scores.terms, (self._mean @ windows)[:, 0],
-            scaler.inverse(expected), after_break,
+            windows.ends + first_row, windows.start_times, windows.end_times, scores.score, scores.shares, scores.terms,
+            (self._mean @ windows.values)[:, 0], scaler.inverse(expected), after_break,
         )  # fmt: skip
 
     def _restart_segment(self) -> None:

@@ -56,11 +56,13 @@ def _mode(manifest: Manifest, condition: NDArray[np.float32]) -> tuple[Scaler, t
 def decider(detector: Explainer, samples: list[Sample]) -> Call:
     """A window in sensor units to a decision: scaled, seen by every model, scored, held against the threshold."""
     threshold, length = detector.manifest.threshold.value, detector.manifest.window.length
-    ready = [(sample.scaler.repeated(length), sample.values, sample.conditions) for sample in samples]
+    scalers = {sample.mode: sample.scaler.repeated(length) for sample in samples}
+    ready = [(scalers[sample.mode], sample.values, sample.conditions) for sample in samples]
+    scaled = np.empty(samples[0].values.shape)
 
     def decide(i: int) -> bool:
         scaler, values, conditions = ready[i % len(ready)]
-        scores, _ = detector(scaler(values), conditions)
+        scores, _ = detector(scaler(values, scaled), conditions)
         return bool(scores.score[0] > threshold)
 
     return decide

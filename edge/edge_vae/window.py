@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from edge_vae.sample import FloatArray
@@ -13,12 +16,26 @@ GAP_PERIODS = 5.0
 """A step in time longer than this many sample periods is a gap. Loggers that truncate to whole seconds show steps of
 two periods without having lost anything; five periods without a sample are lost data."""
 
-_RING_WINDOWS = 64
-"""Windows that fit between two moves of the ring's content to its front."""
+_BUFFER_WINDOWS = 32
+"""Windows for which a buffer has room at least."""
 
-Windows = tuple[NDArray[np.int64], FloatArray, FloatArray]
-"""For each window: the index of its last sample among those that were pushed (windows,), its samples (windows, length,
-channels), and the time of its first sample (windows,)."""
+
+class Windows(NamedTuple):
+    """Windows of one segment; their samples are views that others share.
+
+    Attributes:
+        ends: (windows,) index of each window's last sample among those that were pushed.
+        values: (windows, length, channels) as they came.
+        scaled: (windows, length, channels) the same scaled.
+        start_times: (windows,) time of each window's first sample.
+        end_times: (windows,) time of its last sample.
+    """
+
+    ends: NDArray[np.int64]
+    values: FloatArray
+    scaled: FloatArray
+    start_times: FloatArray
+    end_times: FloatArray
 
 
 def overlap(length: int, stride: int) -> float:
@@ -65,15 +82,19 @@ def sliding(values: FloatArray, *, length: int, stride: int) -> FloatArray:
     samples, channels = values.shape
     if samples < length:
         return np.empty((0, length, channels), dtype=values.dtype)
-    windows: FloatArray = np.lib.stride_tricks.sliding_window_view(values, length, axis=0)[::stride].transpose(0, 2, 1)
-    return windows
+    if samples < length + stride:
+        return values[None, :length]
+    shape = ((samples - length) // stride + 1, length, channels)
+    row, column = values.strides
+    return as_strided(values, shape, (stride * row, row, column), writeable=False)
 
 
 class Windower:
     """Makes the windows of one segment from pieces of any size; the pieces' sizes never change the windows.
 
-    The first window ends at the segment's `length`-th sample, each further one `stride` samples later. The ring buffer
-    holds the samples that a later window still needs.
+    The first window ends at the segment's `length`-th sample, each further one `stride` samples later. Samples are
+    appended to a buffer, and windows are views of it: nothing in it is written twice. When it is full, another one
+    begins with the samples that a later window needs.
 
     Args:
         length: Samples in a window.
@@ -86,61 +107,53 @@ class Windower:
             msg = f"expected length, stride and channels of at least 1, received {length}, {stride}, {channels}"
             raise ValueError(msg)
         self._length, self._stride = length, stride
-        self._ring = np.empty((2 * length + stride * _RING_WINDOWS, channels))
-        self._times = np.empty(len(self._ring))
-        self.reset()
+        self._values, self._scaled, self._times = np.empty((0, channels)), np.empty((0, channels)), np.empty(0)
+        self._first = self._filled = 0
 
     def reset(self) -> None:
         """Forget every sample: the next one starts a new segment."""
-        self._filled = 0
-        self._skip = 0
+        self._first = self._filled
 
     @property
     def awaited(self) -> int:
         """Samples of this segment, at least 1, that complete the next window."""
-        return self._skip + self._length - self._filled
+        return self._first + self._length - self._filled
 
-    def push(self, values: FloatArray, times: FloatArray) -> Windows:
+    def push(self, values: FloatArray, scaled: FloatArray, times: FloatArray) -> Windows:
         """The windows that these samples complete.
 
         Args:
             values: (samples, channels), any number of samples.
+            scaled: (samples, channels), the same samples scaled.
             times: (samples,) their times.
         """
-        if len(values) <= len(self._ring) - self._filled:
-            return self._append(values, times)
-        pieces, at = [], 0
-        while at < len(values):
-            piece = slice(at, at + len(self._ring) - self._filled)
-            ends, windows, starts = self._append(values[piece], times[piece])
-            pieces.append((ends + at, windows, starts))
-            at = piece.stop
-        ends, windows, starts = (np.concatenate(each) for each in zip(*pieces, strict=True))
-        return ends, windows, starts
+        if self._filled + len(times) > len(self._times):
+            self._begin_buffer(len(times))
+        before, first, length, stride = self._filled, self._first, self._length, self._stride
+        self._filled = filled = before + len(times)
+        self._values[before:filled], self._scaled[before:filled], self._times[before:filled] = values, scaled, times
+        last = first + length - 1
+        ends = np.arange(last - before, filled - before, stride)
+        self._first = beyond = first + stride * len(ends)
+        return Windows(
+            ends,
+            sliding(self._values[first:filled], length=length, stride=stride),
+            sliding(self._scaled[first:filled], length=length, stride=stride),
+            self._times[first:beyond:stride],
+            self._times[last:filled:stride],
+        )
 
-    def _append(self, values: FloatArray, times: FloatArray) -> Windows:
-        before, length, stride = self._filled, self._length, self._stride
-        self._filled = filled = before + len(values)
-        self._ring[before:filled], self._times[before:filled] = values, times
-        first = self._skip
-        count = max(0, (filled - first - length) // stride + 1)
-        beyond = first + stride * count
-        windows = np.empty((count, length, self._ring.shape[1]))
-        for i, at in enumerate(range(first, beyond, stride)):
-            windows[i] = self._ring[at : at + length]
-        starts = self._times[first:beyond:stride].copy()
-        end = first + length - 1 - before
-        ends = np.arange(end, end + stride * count, stride)
-        self._forget(beyond)
-        return ends, windows, starts
+    def _begin_buffer(self, samples: int) -> None:
+        """A buffer with room for so many samples, that begins with those of the present one that are still needed."""
+        first, filled = self._first, self._filled
+        self._first, self._filled = max(first - filled, 0), max(filled - first, 0)
+        size = max(self._filled + samples, self._length + self._stride * _BUFFER_WINDOWS)
+        self._values, self._scaled, self._times = (
+            _begun(buffer[first:filled], size) for buffer in (self._values, self._scaled, self._times)
+        )
 
-    def _forget(self, first_needed: int) -> None:
-        """Move the samples that a later window needs to the front once the ring is half used."""
-        kept = max(self._filled - first_needed, 0)
-        self._skip = first_needed
-        if self._filled * 2 < len(self._ring):
-            return
-        for ring in (self._ring, self._times):
-            ring[:kept] = ring[self._filled - kept : self._filled].copy()
-        self._skip = max(first_needed - self._filled, 0)
-        self._filled = kept
+
+def _begun(needed: FloatArray, size: int) -> FloatArray:
+    buffer = np.empty((size, *needed.shape[1:]))
+    buffer[: len(needed)] = needed
+    return buffer

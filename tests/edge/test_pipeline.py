@@ -241,7 +241,7 @@ def test_samples_with_missing_readings_are_counted_and_left_out(manifest: Manife
 
 
 @pytest.mark.parametrize(
-    ("length", "most"), [(8, 128), (PIECE_BYTES // 80, 10), (PIECE_BYTES // 8, 1), (PIECE_BYTES // 2, 1)]
+    ("length", "most"), [(8, PIECE_BYTES // 64), (PIECE_BYTES // 80, 10), (PIECE_BYTES // 8, 1), (PIECE_BYTES // 2, 1)]
 )
 def test_windows_that_are_scored_together_take_bounded_memory(manifest: Manifest, length: int, most: int) -> None:
     scorer = Level(manifest, length=length, stride=length)

@@ -54,50 +54,62 @@ def test_a_windower_gives_the_windows_of_the_whole_segment_for_any_pieces(
     values = numbered(sum(pieces))
     windower = Windower(length=length, stride=stride, channels=2)
     for size in pieces[:restart_after]:  # whatever an earlier segment left behind must not matter
-        windower.push(-numbered(size), -seconds(size))
+        windower.push(-numbered(size), numbered(size), -seconds(size))
     windower.reset()
 
     ends: list[int] = []
     windows: list[FloatArray] = []
-    first_times: list[float] = []
+    scaled: list[FloatArray] = []
+    start_times: list[float] = []
+    end_times: list[float] = []
     at = 0
     for size in pieces:
         piece = slice(at, at + size)
-        found_ends, found, found_starts = windower.push(values[piece], seconds(len(values))[piece])
-        assert found.shape == (len(found_ends), length, 2)
-        ends += (at + found_ends).tolist()
-        windows += list(found)
-        first_times += found_starts.tolist()
+        found = windower.push(values[piece], -values[piece], seconds(len(values))[piece])
+        assert found.values.shape == found.scaled.shape == (len(found.ends), length, 2)
+        ends += (at + found.ends).tolist()
+        windows += list(found.values)
+        scaled += list(found.scaled)
+        start_times += found.start_times.tolist()
+        end_times += found.end_times.tolist()
         at += size
 
     expected = sliding(values, length=length, stride=stride)
     assert ends == [length - 1 + i * stride for i in range(len(expected))]
-    assert first_times == [i * stride / 2 for i in range(len(expected))]
+    assert start_times == [i * stride / 2 for i in range(len(expected))]
+    assert end_times == [end / 2 for end in ends]
     np.testing.assert_array_equal(np.array(windows).reshape(expected.shape), expected)
+    np.testing.assert_array_equal(np.array(scaled).reshape(expected.shape), -expected)
 
 
-def test_a_piece_much_larger_than_the_ring_gives_every_window() -> None:
+def test_a_piece_much_larger_than_the_buffer_gives_every_window() -> None:
     values = numbered(50_000)
-    ends, windows, first_times = Windower(length=16, stride=5, channels=2).push(values, seconds(50_000))
-    np.testing.assert_array_equal(windows, sliding(values, length=16, stride=5))
-    assert ends[-1] == 15 + 5 * (len(windows) - 1)
-    np.testing.assert_array_equal(first_times, (ends - 15) / 2)
+    found = Windower(length=16, stride=5, channels=2).push(values, values, seconds(50_000))
+    np.testing.assert_array_equal(found.values, sliding(values, length=16, stride=5))
+    assert found.ends[-1] == 15 + 5 * (len(found.ends) - 1)
+    np.testing.assert_array_equal(found.start_times, (found.ends - 15) / 2)
 
 
-def test_windows_handed_out_earlier_keep_their_values() -> None:
+@pytest.mark.parametrize("samples", [1, 4, 5_000])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_windows_handed_out_earlier_keep_their_values(samples: int, *, restarted: bool) -> None:
     windower = Windower(length=4, stride=1, channels=2)
-    _, first, first_times = windower.push(numbered(4), seconds(4))
-    kept = first.copy()
-    windower.push(-numbered(5_000), -seconds(5_000))
-    np.testing.assert_array_equal(first, kept)
-    assert first_times == [0.0]
+    first = windower.push(numbered(6), numbered(6), seconds(6))
+    kept = [array.copy() for array in first]
+    if restarted:
+        windower.reset()
+    for _ in range(100):
+        windower.push(-numbered(samples), -numbered(samples), -seconds(samples))
+    for array, before in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(array, before)
 
 
-def test_the_ring_holds_windows_not_the_recording() -> None:
+def test_the_buffer_holds_windows_not_the_recording() -> None:
     windower = Windower(length=8, stride=2, channels=1)
-    before = windower._ring.nbytes
-    windower.push(numbered(100_000, 1), seconds(100_000))
-    assert windower._ring.nbytes == before < 10_000
+    windower.push(numbered(100_000, 1), numbered(100_000, 1), seconds(100_000))
+    for _ in range(1_000):
+        windower.push(numbered(1, 1), numbered(1, 1), seconds(1))
+        assert windower._values.nbytes == windower._scaled.nbytes < 1_000
 
 
 @pytest.mark.parametrize("wrong", [{"length": 0}, {"stride": 0}, {"channels": 0}])
@@ -167,7 +179,7 @@ def test_the_next_window_is_complete_with_the_samples_that_are_awaited(
     windower = Windower(length=length, stride=stride, channels=1)
 
     def completed(samples: int) -> int:
-        return len(windower.push(np.zeros((samples, 1)), np.zeros(samples))[0])
+        return len(windower.push(np.zeros((samples, 1)), np.zeros((samples, 1)), np.zeros(samples)).ends)
 
     for piece in pieces:
         completed(piece)

@@ -13,19 +13,24 @@ from speed_peers.loaded import Files, Floats, Loaded
 
 
 def load(files: Files, *, argument: str, threads: int) -> Loaded:
-    """The bundle with this name: a window to a decision, samples to a decision, and recorded data to scores."""
+    """The bundle with this name: a window to a decision, samples to a decision, and recorded data to scores.
+
+    Recorded data are the samples that the windows, one stride after the other, are cut from.
+    """
     path = files.folder / f"{argument}.evb"
     detector = load_detector(Bundle.read(path), path=str(path), threads=threads)
     manifest = detector.manifest
     no_mode = np.zeros((1, 0), np.float32)
     samples = [Sample(window[None], no_mode, manifest.scaler, ()) for window in files.windows]
-    whole = Stream(detector, stride=manifest.window.length, baseline=0)
+    length, stride = manifest.window.length, manifest.window.stride
+    recording = np.concatenate([files.windows[0], *files.windows[1:, -stride:]])
+    stream = Stream(detector, baseline=0)
 
     def bulk(windows: Floats) -> Floats:
-        rows = windows.reshape(-1, windows.shape[2])
-        whole.start_session()
+        rows = recording[: length + stride * (len(windows) - 1)]
+        stream.start_session()
         pieces = [rows[at : at + PIECE_ROWS] for at in range(0, len(rows), PIECE_ROWS)]
-        return np.concatenate([whole.push(piece, np.full(len(piece), np.nan)).score for piece in pieces])
+        return np.concatenate([stream.push(piece, np.full(len(piece), np.nan)).score for piece in pieces])
 
     calls = {"path": decider(detector, samples), "stream": stream_decider(detector, samples)}
     return Loaded(calls, {"path": bulk})

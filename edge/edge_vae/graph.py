@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -74,10 +72,10 @@ class ScoringGraph:
                 expected=f"{expected} numbers for {terms} terms and {channels} channels",
                 received=f"{received}",
             )
-        self._numbers, self._threads = expected, threads
+        self._numbers = expected
         self._one = self.runtime.only(SUMMARY)
-        many = [partial(_each, runtime.only(SUMMARY), runtime.batch) for runtime in _batched(model, graph, threads)]
-        self._each = [partial(_each, self._one, 1), *many]
+        many = _batched(model, graph, threads)
+        self._many, self._batch = [runtime.only(SUMMARY) for runtime in many], many[0].batch if many else 1
         self._pool = _pool(threads - 1) if threads > 1 else None
 
     def score(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> tuple[Scores, FloatArray]:
@@ -87,21 +85,20 @@ class ScoringGraph:
         return Scores(summary, self._terms, self._channels), summary[:, -self._channels :]
 
     def _shared(self, scaled: FloatArray, conditions: NDArray[np.float32]) -> FloatArray:
-        """The summaries of any number of windows: those that fill no batch go one by one, then the batches are shared.
+        """The summaries of any number of windows; each thread, this one too, takes batch after batch."""
+        made = np.empty((len(scaled), self._numbers))
 
-        This thread takes a share itself: one less to wake and to wait for.
-        """
-        made, threads = np.empty((len(scaled), self._numbers)), self._threads
-        batches = len(scaled) // BATCH if threads else 0
-        over = len(scaled) - BATCH * batches
-        edges = [0, *(over + BATCH * (batches * i // threads) for i in range(threads)), len(scaled)]
-        shares = [
-            partial(summarise, scaled[at:end], conditions[at:end], made[at:end])
-            for summarise, (at, end) in zip(self._each, itertools.pairwise(edges), strict=True)
-        ]
-        others = [self._pool.submit(share) for share in shares[2:]] if self._pool else []
-        for share in shares[:2]:
-            share()
+        def fill(summarise: OneOutput, starts: Iterable[int], batch: int) -> None:
+            for at in starts:
+                piece = slice(at, at + batch)
+                made[piece] = summarise(scaled[piece], conditions[piece])
+
+        over = len(scaled) % self._batch if self._many else len(scaled)
+        starts = iter(range(over, len(scaled), self._batch))
+        others = [self._pool.submit(fill, one, starts, self._batch) for one in self._many[1:]] if self._pool else []
+        fill(self._one, range(over), 1)
+        for one in self._many[:1]:
+            fill(one, starts, self._batch)
         for other in others:
             other.result()
         return made
@@ -117,15 +114,6 @@ def _batched(model: bytes, graph: Graph, threads: int) -> list[TFLiteRuntime]:
         return [TFLiteRuntime(model, outputs=graph.outputs, batch=BATCH) for _ in range(threads)]
     except InferenceError:
         return [TFLiteRuntime(model, outputs=graph.outputs) for _ in range(threads)]
-
-
-def _each(
-    summarise: OneOutput, batch: int, scaled: FloatArray, conditions: NDArray[np.float32], made: FloatArray
-) -> None:
-    """Write the summaries of windows, a batch an invocation."""
-    for at in range(0, len(scaled), batch):
-        piece = slice(at, at + batch)
-        made[piece] = summarise(scaled[piece], conditions[piece])
 
 
 def _pool(threads: int) -> Executor:

@@ -18,8 +18,8 @@ __all__ = ["Scored", "Stream", "UnknownMode", "join"]
 _MOST_UNKNOWN = 64
 """Different unknown modes that are told of in a session: a column that never repeats is no mode."""
 _BLOCK = 1024
-"""Windows that are scored together: enough that two cores seldom wait for each other (64: 1.3 times the rate of one,
-128: 1.7), few enough that their numbers take little memory."""
+"""Windows that are scored together: enough that two cores seldom wait for each other (128: 1.7 times the rate of one,
+1024: 1.9), few enough for separate models, which make numbers of their own of every window."""
 
 
 @dataclass(frozen=True, slots=True)

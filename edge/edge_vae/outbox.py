@@ -77,10 +77,11 @@ class EncodeNotice(Protocol):
 
 @dataclass(slots=True)
 class _Stock:
-    """What is stored, in memory: number of messages and highest key of each asset, bytes, unreported and all drops."""
+    """What is stored, in memory: messages and highest key of each asset, highest key ever, bytes, drops."""
 
     counts: Counter[str] = field(default_factory=Counter)
     last_keys: dict[str, int] = field(default_factory=dict)
+    last_key: int = 0
     size: int = 0
     unreported: bool = False
     dropped: int = 0
@@ -116,8 +117,6 @@ class Outbox:
         self._overflow = Overflow(on_full)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
-        self.last_key = 0
-        """The highest key that was ever used."""
         self._held: set[int] = set()
         self._kept: dict[tuple[str, str], bytes] = {}
         self._stock, self._counted = _Stock(), False
@@ -146,6 +145,12 @@ class Outbox:
     def size_bytes(self) -> int:
         """Sum of the sizes of the stored payloads."""
         return self._stock.size
+
+    @property
+    def last_key(self) -> int:
+        """The highest key that was ever used; that of a message that failed is used again."""
+        with self._lock:
+            return self._stock.last_key
 
     def waiting(self) -> dict[str, int]:
         """The highest key of each asset that has messages stored."""
@@ -334,7 +339,7 @@ class Outbox:
         """Keys go on where they were, so that a late acknowledgement deletes no other message; what is kept stays."""
         if salvaged is None:
             return
-        db.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'message'", (self.last_key,))
+        db.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?) WHERE name = 'message'", (self._stock.last_key,))
         others = {asset: topic for asset, topic in salvaged.topics.items() if asset not in self._assets}
         for asset, topic in {**self._assets, **others}.items():
             saved = salvaged.messages[asset]
@@ -356,7 +361,7 @@ class Outbox:
                 stock.size += size
             stock.unreported = db.execute("SELECT COUNT(*) FROM dropped WHERE unreported > 0").fetchone()[0] > 0
             stock.dropped = db.execute("SELECT COALESCE(SUM(total), 0) FROM dropped").fetchone()[0]
-            self.last_key = db.execute("SELECT MAX(seq) FROM sqlite_sequence").fetchone()[0] or 0
+            stock.last_key = db.execute("SELECT MAX(seq) FROM sqlite_sequence").fetchone()[0] or 0
             self._stock, self._counted = stock, True
             self._held.clear()
 
@@ -372,9 +377,9 @@ class Outbox:
         priority: Priority = Priority.NOTE,
         own_clock: bool = True,
     ) -> None:
-        self.last_key = _insert(db, asset, seq, topic, payload, reports=reports, priority=priority, own_clock=own_clock)
+        key = _insert(db, asset, seq, topic, payload, reports=reports, priority=priority, own_clock=own_clock)
         self._stock.counts[asset] += 1
-        self._stock.last_keys[asset] = self.last_key
+        self._stock.last_keys[asset] = self._stock.last_key = key
         self._stock.size += len(payload)
 
     def _remove(self, db: sqlite3.Connection, key: int) -> None:

@@ -15,6 +15,7 @@ import pytest
 from broker import DEADLINE_S, Mosquitto, Received, Subscriber, free_port, wait_until
 from edge_vae.backoff import Backoff
 from edge_vae.clock import parse_time
+from edge_vae.errors import OutboxError
 from edge_vae.event import Event, Status, encode, notice
 from edge_vae.outbox import SET_ASIDE_AFTER, Outbox
 from edge_vae.publish import Acknowledged, Connect, Link, LinkEvent, Lost, Wake, Will
@@ -124,6 +125,19 @@ def check_complete_and_in_order(received: list[dict[str, Any]], expected: dict[s
 
 
 # Against the broker in memory.
+
+
+def test_a_message_that_was_put_twice_because_of_a_full_disk_does_not_wait_for_the_next_one(outbox: Outbox) -> None:
+    outbox._file.db.execute(f"PRAGMA max_page_count = {outbox._file.db.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(OutboxError, match="full"):
+        outbox.put("pump", ASSETS["pump"], lambda seq: raised("pump", seq, stamper()), kept={"alarms": bytes(100_000)})
+    outbox._file.db.execute("PRAGMA max_page_count = 100000")
+    broker = MemoryBroker()
+    with running(outbox, broker.link) as made:
+        assert broker.wait_for(lambda: TOPICS.status in broker.retained, DEADLINE_S)
+        settle(made)
+        put(outbox)
+        assert [event["seq"] for event in wait_events(broker, 1)] == [1]
 
 
 def test_birth_comes_first_then_the_states_then_the_stored_messages(outbox: Outbox) -> None:

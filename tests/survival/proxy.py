@@ -96,7 +96,7 @@ class Proxy:
             _reset(agent)
             return
         with agent, broker:
-            told = self._pass_on(agent, broker, cut)
+            told = self._pass_on(agent, broker, cut, self.life)
             if cut.is_set():
                 _reset(agent)
                 with self._lock:  # what the agent had not read yet, the reset has thrown away
@@ -104,8 +104,13 @@ class Proxy:
                         if time.monotonic() - at_s < UNREAD_S:
                             self.account.told.pop(event_id, None)
 
-    def _pass_on(self, agent: socket.socket, broker: socket.socket, cut: threading.Event) -> dict[str, float]:
-        """Until one side ends, or both are cut; the events whose acknowledgement was passed on, and when."""
+    def _pass_on(
+        self, agent: socket.socket, broker: socket.socket, cut: threading.Event, life: int
+    ) -> dict[str, float]:
+        """Until one side ends, or both are cut; the events whose acknowledgement was passed on, and when.
+
+        The life is that of the agent that connected: what passes after its death was not told to the next one.
+        """
         ids: dict[int, str] = {}
         told: dict[str, float] = {}
         outward, inward = _Packets(), _Packets()
@@ -121,15 +126,15 @@ class Proxy:
                         return told
                     if key.fileobj is agent:
                         broker.sendall(piece)
-                        self._outward(outward.feed(piece), ids)
+                        self._outward(outward.feed(piece), ids, life)
                     else:
                         acknowledged = _acknowledged(inward.feed(piece), ids)
                         self._taken(acknowledged)
                         agent.sendall(piece)
-                        self._told(acknowledged, told)
+                        self._told(acknowledged, told, life)
         return told
 
-    def _outward(self, packets: list[tuple[int, int, bytes]], ids: dict[int, str]) -> None:
+    def _outward(self, packets: list[tuple[int, int, bytes]], ids: dict[int, str], life: int) -> None:
         for kind, flags, body in packets:
             if kind == 1:  # CONNECT: the level stands behind the protocol's name
                 ids[0] = str(body[6])
@@ -140,16 +145,16 @@ class Proxy:
                     self.account.repeated += event_id in self._sent
                     self._sent.add(event_id)
                     self.account.sent.append((asset, seq, event_id))
-                    self.account.unexplained += self.account.told.get(event_id) == self.life
+                    self.account.unexplained += self.account.told.get(event_id) == life
 
     def _taken(self, acknowledged: list[str]) -> None:
         with self._lock:
             self.account.taken.update(acknowledged)
 
-    def _told(self, acknowledged: list[str], told: dict[str, float]) -> None:
+    def _told(self, acknowledged: list[str], told: dict[str, float], life: int) -> None:
         told.update(dict.fromkeys(acknowledged, time.monotonic()))
         with self._lock:
-            self.account.told.update(dict.fromkeys(acknowledged, self.life))
+            self.account.told.update(dict.fromkeys(acknowledged, life))
 
 
 class _Packets:

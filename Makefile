@@ -16,9 +16,9 @@ help: ## this list
 demo: .venv/.ready-to-run ## the whole way on this machine: data, training, int8, broker, agent, alarms
 	@$(BIN)/edge-vae demo
 
-# Files are kept together: a model that is trained for a file is trained once.
+# Files are kept together: a model that is trained for a file is trained once. Their order is that of tests/conftest.py.
 test: programs $(BIN)/promtool runtimes check ## everything that is checked, and all tests
-	@$(BIN)/pytest -n auto --dist loadfile
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-arm64: .arm64/.ready ## the same scores and alarms on an emulated Raspberry Pi as here
 	@$(BIN)/pytest -m arm64 tests/arm64

@@ -12,6 +12,7 @@ import pytest
 from keras import layers
 from numpy.typing import NDArray
 
+from conftest import Once
 from edge_vae.sample import FloatArray
 from edge_vae_train import data as recorded
 from edge_vae_train.prepare import WindowSet, prepare
@@ -61,11 +62,8 @@ def _vae(length: int, channels: int) -> tuple[Any, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def theirs(
-    tmp_path_factory: pytest.TempPathFactory, rig_windows: tuple[NDArray[np.float32], FloatArray]
-) -> Callable[[str], Path]:
+def theirs(made_once: Once, rig_windows: tuple[NDArray[np.float32], FloatArray]) -> Callable[[str], Path]:
     """The `.keras` file of a model by name, made when first asked for."""
-    folder = tmp_path_factory.mktemp("theirs")
     windows, raw = rig_windows
     length, channels = windows.shape[1:]
     flat = windows.reshape(len(windows), -1)
@@ -102,11 +100,8 @@ def theirs(
         ),
     }  # fmt: skip
 
-    def path(name: str) -> Path:
-        file = folder / f"{name}.keras"
-        if not file.exists():
-            keras.utils.set_random_seed(1)
-            makers[name]().save(file)
-        return file
+    def save(file: Path) -> None:
+        keras.utils.set_random_seed(1)
+        makers[file.stem]().save(file)
 
-    return path
+    return lambda name: made_once(f"theirs/{name}.keras", save)

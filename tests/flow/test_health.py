@@ -60,10 +60,11 @@ def test_metrics_of_a_running_agent_are_right_and_promtool_finds_nothing_wrong(
         agent.wait_for_log("source connected")
         publish(broker, *[0.0] * 6, *[200.0] * 4, *[0.0] * 4)
         publish(broker, 0.0, 0.0)
-        wait_until(lambda: metrics(port).get('edge_vae_samples_total{asset="pump"}') == 16, "the samples")
+        wait_until(lambda: metrics(port).get('edge_vae_windows_total{asset="pump"}') == 13, "the windows")
+        wait_until(lambda: metrics(port)['edge_vae_alarms_cleared_total{asset="pump"}'] == 1, "the end of the alarm")
         wait_until(lambda: metrics(port)["edge_vae_outbox_messages"] == 0, "the delivery")
         found = metrics(port)
-        assert found['edge_vae_windows_total{asset="pump"}'] == 13
+        assert found['edge_vae_samples_total{asset="pump"}'] == 16
         assert found['edge_vae_alarms_raised_total{asset="pump"}'] == 1
         assert found['edge_vae_alarms_cleared_total{asset="pump"}'] == 1
         assert found['edge_vae_state{asset="pump",state="normal"}'] == 1

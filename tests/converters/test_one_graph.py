@@ -17,7 +17,7 @@ from edge_vae.detector import CompiledDetector, Detector, load
 from edge_vae.errors import InferenceError
 from edge_vae.explain import Explanation
 from edge_vae.features import feature_names, features
-from edge_vae.graph import BATCH, SUMMARY, ScoringGraph
+from edge_vae.graph import BATCH, SUMMARY, Graph, ScoringGraph
 from edge_vae.principal import PrincipalRuntime, in_int8
 from edge_vae.runtime import Runtime, TFLiteRuntime
 from edge_vae.sample import FloatArray
@@ -153,10 +153,9 @@ def by_steps(bundle: Bundle, models: dict[str, Converted]) -> Detector:
     return Detector(bundle.manifest, runtimes)
 
 
-def by_graph(bundle: Bundle, models: dict[str, Converted], *, threads: int = 0) -> CompiledDetector:
-    model, graph = one_graph(bundle.manifest, models, bundle.reference)
+def by_graph(bundle: Bundle, joined: tuple[bytes, Graph], *, threads: int = 0) -> CompiledDetector:
     terms, channels = len(bundle.manifest.score), len(bundle.manifest.channels)
-    running = ScoringGraph(model, graph, terms=terms, channels=channels, threads=threads)
+    running = ScoringGraph(*joined, terms=terms, channels=channels, threads=threads)
     return CompiledDetector(bundle.manifest, running)
 
 
@@ -165,15 +164,15 @@ def check_same(
 ) -> None:
     windows = windows_of(bundle.manifest.window.length, seed=1)
     windows[0] *= 1e6  # a broken sensor
-    (expected, means), (found, found_means) = (
-        made_by(bundle, models)(windows, conditions) for made_by in (by_steps, by_graph)
-    )
+    joined = one_graph(bundle.manifest, models, bundle.reference)
+    expected, means = by_steps(bundle, models)(windows, conditions)
+    found, found_means = by_graph(bundle, joined)(windows, conditions)
     for name in ("score", "terms", "parts"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=rtol, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(found.shares, expected.shares, atol=1e-4)
     np.testing.assert_allclose(found_means, means, rtol=1e-4, atol=1e-5)
     # In batches, with some windows left over. Kernels may add in another order for several rows.
-    batched, batched_means = by_graph(bundle, models, threads=1)(windows, conditions)
+    batched, batched_means = by_graph(bundle, joined, threads=1)(windows, conditions)
     for name in ("score", "terms", "parts", "shares"):
         np.testing.assert_allclose(getattr(batched, name), getattr(found, name), rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(batched_means, found_means, rtol=1e-5, atol=1e-6)
@@ -215,7 +214,7 @@ def test_without_a_spectrum_in_tflite_the_models_stay_separate() -> None:
 def test_operating_modes_choose_centre_and_condition() -> None:
     bundle, models, conditions = made(("window.nll", "features.nll", "features.student"), modes=MODES)
     check_same(bundle, models, conditions)
-    found = by_graph(bundle, models)
+    found = by_graph(bundle, one_graph(bundle.manifest, models, bundle.reference))
     same = np.repeat(windows_of(12)[:1], 2, axis=0)
     first, second = found(same, MODES.conditions)[0].score
     assert first != second
@@ -311,14 +310,18 @@ def test_a_graph_takes_several_windows_at_once(modes: Modes | None) -> None:
     assert batched.only(SUMMARY)(windows_of(12)[:BATCH], conditions).shape == (BATCH, 1 + 5 + 7 * CHANNELS)
 
 
-@pytest.mark.parametrize("count", [0, 1, BATCH - 1, BATCH, 3 * BATCH + 1, 100])
-def test_windows_are_scored_alike_by_one_interpreter_and_by_several(count: int) -> None:
+@pytest.fixture(scope="module")
+def two_terms() -> tuple[bytes, Graph]:
     bundle, models, _ = made(("window.nll", "features.nll"))
-    model, graph = one_graph(bundle.manifest, models, bundle.reference)
+    return one_graph(bundle.manifest, models, bundle.reference)
+
+
+@pytest.mark.parametrize("count", [0, 1, BATCH - 1, BATCH, 3 * BATCH + 1, 100])
+def test_windows_are_scored_alike_by_one_interpreter_and_by_several(count: int, two_terms: tuple[bytes, Graph]) -> None:
     windows = np.concatenate([windows_of(12, seed=seed) for seed in range(2)])[:count]
     nothing = np.zeros((count, 0), np.float32)
     one, *others = (
-        ScoringGraph(model, graph, terms=2, channels=CHANNELS, threads=threads).score(windows, nothing)[0]
+        ScoringGraph(*two_terms, terms=2, channels=CHANNELS, threads=threads).score(windows, nothing)[0]
         for threads in (0, 1, 3)
     )
     assert one.score.shape == (count,)

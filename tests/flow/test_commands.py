@@ -96,7 +96,7 @@ DOCUMENTS: dict[str, tuple[str, ...]] = {
     "inspect": ("{bundle}",),
     "score": ("{bundle}", "{faulty}/leak.csv", "--label", "anomaly", "-o", "{folder}/s.csv"),
     "simulate": ("-o", "{folder}/rig", "--minutes", "1", "--healthy", "1", "--faulty", "0"),
-    "train": ("{healthy}/run-1.csv", "--window", "8", "--epochs", "1", "-o", "{folder}/run"),
+    "train": ("{healthy}/run-1.csv", "--window", "8", "--stride", "8", "--epochs", "1", "-o", "{folder}/run"),
 }
 
 

@@ -52,6 +52,11 @@ def metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, value in lines}
 
 
+def delivered(found: dict[str, float]) -> bool:
+    """Whether two events, the status and at least the states in which it was are out, and all acknowledged."""
+    return found["edge_vae_acknowledged_total"] == found["edge_vae_published_total"] >= 4
+
+
 def test_metrics_of_a_running_agent_are_right_and_promtool_finds_nothing_wrong(
     broker: Mosquitto, tmp_path: Path
 ) -> None:
@@ -63,6 +68,7 @@ def test_metrics_of_a_running_agent_are_right_and_promtool_finds_nothing_wrong(
         wait_until(lambda: metrics(port).get('edge_vae_windows_total{asset="pump"}') == 13, "the windows")
         wait_until(lambda: metrics(port)['edge_vae_alarms_cleared_total{asset="pump"}'] == 1, "the end of the alarm")
         wait_until(lambda: metrics(port)["edge_vae_outbox_messages"] == 0, "the delivery")
+        wait_until(lambda: delivered(metrics(port)), "the acknowledgements")
         found = metrics(port)
         assert found['edge_vae_samples_total{asset="pump"}'] == 16
         assert found['edge_vae_alarms_raised_total{asset="pump"}'] == 1
@@ -72,8 +78,6 @@ def test_metrics_of_a_running_agent_are_right_and_promtool_finds_nothing_wrong(
         assert 0 <= found['edge_vae_last_sample_age_seconds{asset="pump"}'] < DEADLINE_S
         assert {f'edge_vae_stage_quiet_seconds{{stage="{stage}"}}' for stage in STAGES} <= set(found)
         assert found["edge_vae_connected"] == 1
-        # Two events, the status, and at least the states in which it was.
-        assert found["edge_vae_acknowledged_total"] == found["edge_vae_published_total"] >= 4
         assert found["process_resident_memory_bytes"] > 2**20
         assert found["process_open_fds"] == pytest.approx(
             len(list(Path(f"/proc/{agent.process.pid}/fd").iterdir())), abs=1

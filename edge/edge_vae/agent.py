@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from edge_vae import __version__, clock, notify
@@ -89,7 +88,7 @@ class Agent:
             functools.partial(MqttLink, settings),
             topics=self._topics,
             status=self._status,
-            backoff=Backoff(Random()),  # noqa: S311 (jitter, not a secret)
+            backoff=Backoff(),
             drain_per_s=config.outbox.drain_per_s,
         )
         self._feedback = Feedback(node.state_dir, max_bytes=config.feedback.max_bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 __all__ = ["STEADY_S", "Backoff", "Retries"]
@@ -21,7 +21,7 @@ class Backoff:
         cap_s: Upper bound of every wait.
     """
 
-    random: Random
+    random: Random = field(default_factory=Random)
     first_s: float = 1.0
     cap_s: float = 60.0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import suppress
-from random import Random
 from typing import Protocol, TextIO
 
 from edge_vae.backoff import Backoff, Retries
@@ -65,7 +64,7 @@ def watch(settings: MqttSettings, *, base_topic: str, out: TextIO) -> None:
     """
     board = Board(base_topic)
     view: _View = _Table(out, board) if out.isatty() else _Lines(out)
-    retries = Retries(Backoff(Random(), cap_s=LONGEST_WAIT_S))  # noqa: S311 (jitter, no secret)
+    retries = Retries(Backoff(cap_s=LONGEST_WAIT_S))
     with suppress(KeyboardInterrupt):
         while True:
             subscription = Subscription(

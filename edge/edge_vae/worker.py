@@ -9,7 +9,6 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from random import Random
 
 import msgspec
 
@@ -99,7 +98,7 @@ class Worker:
         self._state: tuple[AssetState, str] = ("normal", "")
         self._shown: tuple[object, ...] = ()
         self._state_sent_s = -math.inf
-        self._backoff = Backoff(Random())  # noqa: S311 (jitter, not a secret)
+        self._backoff = Backoff()
         self.tried, self.finished = threading.Event(), False
         self.failure: Exception | None = None
         self.progress_ns, self._doing = time.monotonic_ns(), "opening"

@@ -139,7 +139,7 @@ def test_alarm_shortly_after_a_missing_reading_is_uncertain(missing: int, qualit
     values[missing, 2] = math.nan
     values[18:] = [[100.0, 1.0, 1.0], [1.0, 2.0, 2.0]]
     (notice,) = pipeline.push(block(values, starts_session=True))
-    assert active(notice).seen.sample == 19 if missing == 15 else 18  # type: ignore[arg-type]
+    assert active(notice).seen.sample == (19 if missing == 15 else 18)  # type: ignore[arg-type]
     assert active(notice).seen.quality == quality  # type: ignore[arg-type]
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from random import Random
 from typing import Protocol
 
 from edge_vae.backoff import Backoff, Retries
@@ -137,7 +136,7 @@ class FedSource:
         self._buffer.clear()
 
     def _live(self, channels: tuple[str, ...], stopping: threading.Event, connected: threading.Event) -> None:
-        retries = Retries(Backoff(Random(), first_s=FIRST_RETRY_S, cap_s=LAST_RETRY_S))  # noqa: S311 (no secret)
+        retries = Retries(Backoff(first_s=FIRST_RETRY_S, cap_s=LAST_RETRY_S))
         while not stopping.is_set():
             self._asked_ns, self._connected_s = time.monotonic_ns(), math.inf
             try:

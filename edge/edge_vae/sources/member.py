@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from random import Random
 
 from edge_vae.backoff import Backoff, Retries
 from edge_vae.errors import EdgeVaeError
@@ -98,7 +97,7 @@ class Member:
         self.source.close()
 
     def _live(self, stopping: threading.Event) -> None:
-        retries = Retries(Backoff(Random()))  # noqa: S311 (jitter, no secret)
+        retries = Retries(Backoff())
         while not stopping.is_set() and not self._over:
             began_s = time.monotonic()
             error = self._read_until_broken(stopping, again=retries.again)

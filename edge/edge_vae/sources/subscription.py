@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -66,7 +65,7 @@ class Subscription:
         self._topic, self._settings, self._name = topic, settings, name
         self._tell_message, self._tell_refused, self._tell_arrived = on_message, on_refused, on_arrived
         self._granted, self._ended, self._stopping = threading.Event(), threading.Event(), threading.Event()
-        self._retries, self._granted_s = Retries(Backoff(Random())), math.inf  # noqa: S311 (jitter, no secret)
+        self._retries, self._granted_s = Retries(Backoff()), math.inf
         self._new_client()  # files that are no certificates are told here, not in the thread
         self._thread = threading.Thread(target=self._live, name=f"mqtt-{name}", daemon=True)
 

@@ -23,6 +23,7 @@ from edge_vae.channel_fault import ChannelRules
 from edge_vae.detector import Detector, load
 from edge_vae.evidence import Delays
 from edge_vae.explain import Explained
+from edge_vae.found import Found
 from edge_vae.limits import Limit
 from edge_vae.pipeline import Pipeline
 from edge_vae.sample import Block, FloatArray
@@ -80,9 +81,10 @@ def told(found: Sequence[Any]) -> list[tuple[str, str, str | None]]:
     return [(n.kind, active(n).seen.cause.kind, active(n).seen.cause.channel) for n in found]
 
 
-def active(notice: Notice) -> Active:
-    assert notice.alarm is not None
-    return notice.alarm
+def active(found: Found) -> Active:
+    assert isinstance(found, Notice)
+    assert found.alarm is not None
+    return found.alarm
 
 
 def test_fault_is_raised_and_cleared_under_one_id_with_channel_value_and_quality() -> None:
@@ -109,7 +111,7 @@ def test_alarm_of_a_channel_whose_sensor_is_broken_is_uncertain_and_says_which()
     values[10:, 0] = 1.0
     found = pipeline.push(block(values, starts_session=True))
     assert told(found)[:2] == [("raised", "stuck", "flow"), ("raised", "model", None)]
-    seen = active(found[1]).seen  # type: ignore[arg-type]
+    seen = active(found[1]).seen
     assert seen.quality == "uncertain"
     assert [(c.name, c.quality) for c in seen.channels] == [("flow", "bad"), ("level", "good"), ("valve", "good")]
 
@@ -130,7 +132,7 @@ def test_limit_on_a_broken_sensor_is_bad() -> None:
     values[20:, 0] = 4.0
     found = pipeline.push(block(values, starts_session=True))
     assert told(found)[:2] == [("raised", "stuck", "flow"), ("raised", "high", "flow")]
-    assert [active(n).seen.quality for n in found[:2]] == ["bad", "bad"]  # type: ignore[arg-type]
+    assert [active(n).seen.quality for n in found[:2]] == ["bad", "bad"]
 
 
 @pytest.mark.parametrize(("missing", "quality"), [(10, "good"), (14, "uncertain"), (15, "uncertain")])
@@ -139,8 +141,8 @@ def test_alarm_shortly_after_a_missing_reading_is_uncertain(missing: int, qualit
     values[missing, 2] = math.nan
     values[18:] = [[100.0, 1.0, 1.0], [1.0, 2.0, 2.0]]
     (notice,) = pipeline.push(block(values, starts_session=True))
-    assert active(notice).seen.sample == (19 if missing == 15 else 18)  # type: ignore[arg-type]
-    assert active(notice).seen.quality == quality  # type: ignore[arg-type]
+    assert active(notice).seen.sample == (19 if missing == 15 else 18)
+    assert active(notice).seen.quality == quality
 
 
 @pytest.mark.parametrize(("doubted", "quality"), [(13, "good"), (15, "uncertain"), (18, "uncertain"), (19, "good")])
@@ -150,7 +152,7 @@ def test_alarm_of_readings_that_the_source_doubts_is_uncertain(doubted: int, qua
     uncertain[doubted, 1] = True
     values[18] = [100.0, 49.0, 1.0]
     (notice,) = pipeline.push(block(values, starts_session=True, uncertain=uncertain))[:1]
-    seen = active(notice).seen  # type: ignore[arg-type]
+    seen = active(notice).seen
     assert (seen.sample, seen.quality) == (18, quality)
     assert {c.name for c in seen.channels if c.quality == "uncertain"} == ({"level"} if quality != "good" else set())
 
@@ -160,7 +162,7 @@ def test_channels_that_fall_silent_together_are_named_in_one_event() -> None:
     values[10:, :2] = math.nan
     (notice,) = pipeline.push(block(values, starts_session=True))
     assert told([notice]) == [("raised", "missing", None)]
-    assert [c.name for c in active(notice).seen.channels] == ["flow", "level"]  # type: ignore[arg-type]
+    assert [c.name for c in active(notice).seen.channels] == ["flow", "level"]
 
 
 def test_state_is_fault_where_nothing_can_be_scored_and_alarm_only_for_the_machine() -> None:
@@ -206,7 +208,7 @@ def test_faults_outlive_a_restart_and_end_under_their_id() -> None:
     assert second.tick(0) == second.push(block(values[10:20], starts_session=True)) == []
     (cleared,) = second.push(block(lively(20), start=10))
     assert told([cleared]) == [("cleared", "rail", "level")]
-    assert active(cleared).alarm_id == "A"  # type: ignore[arg-type]
+    assert active(cleared).alarm_id == "A"
 
 
 def test_fault_that_is_not_looked_for_any_more_is_told_as_over() -> None:

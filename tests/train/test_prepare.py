@@ -129,6 +129,39 @@ def test_the_largest_part_of_the_windows_is_trained_on() -> None:
     assert len(found.training) > 0.6 * 997
 
 
+def many(count: int, *, samples: int = 120) -> list[Session]:
+    return [session(samples, name=f"{i}.csv", first=i * samples, seed=i) for i in range(count)]
+
+
+def test_of_many_sessions_every_fifth_is_held_out_as_a_whole() -> None:
+    found = prepared(*many(12))
+    whole = {2, 7}
+    trained = {int(row) // 120 for row in training_rows(found).ravel()}
+    assert trained == set(range(12)) - whole
+    assert {int(row) // 120 for block in held_out_rows(found) for row in block.ravel()} == whole
+    assert all(len({int(row) // 120 for row in block.ravel()}) == 1 for block in held_out_rows(found))
+    assert len(found.between) == 0
+    windows_of_two = 2 * len(prepared(many(1)[0]).training) + 2 * sum(map(len, prepared(many(1)[0]).held_out))
+    assert sum(map(len, found.held_out)) == windows_of_two + 2 * len(prepared(many(1)[0]).between)
+
+
+def test_of_fewer_sessions_blocks_within_them_are_held_out() -> None:
+    trained = {int(row) // 400 for row in training_rows(prepared(*many(9, samples=400))).ravel()}
+    assert trained == set(range(9))
+
+
+def test_with_operating_modes_blocks_within_sessions_are_held_out_however_many_there_are() -> None:
+    sessions = [Session(s.name, s.values, s.times, None, np.zeros((400, 1))) for s in many(12, samples=400)]
+    made = Recording(tuple(sessions), ("row", "noise"), RATE_HZ, (), ("mode",))
+    found = prepare(made, length=8, stride=2, baseline=0)
+    assert {int(row) // 400 for row in training_rows(found).ravel()} == set(range(12))
+
+
+def test_with_a_baseline_blocks_within_sessions_are_held_out_however_many_there_are() -> None:
+    assert len(prepared(*many(12, samples=400), baseline=20).between) > 0
+    assert len(prepared(*many(12, samples=400)).between) == 0
+
+
 def test_one_short_session_is_split_and_a_shorter_one_is_refused() -> None:
     # Two blocks of five windows with a gap of four between them need at least ten windows: 8 + 9 * 2 rows.
     found = prepared(session(26))

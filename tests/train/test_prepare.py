@@ -150,6 +150,16 @@ def test_of_fewer_sessions_blocks_within_them_are_held_out() -> None:
     assert trained == set(range(9))
 
 
+@pytest.mark.parametrize("long_one", [2, 5])
+def test_one_long_session_among_short_ones_is_split_into_blocks(long_one: int) -> None:
+    sizes = [4000 if i == long_one else 60 for i in range(12)]
+    firsts = np.cumsum([0, *sizes])
+    found = prepared(*(session(n, name=f"{i}.csv", first=int(firsts[i]), seed=i) for i, n in enumerate(sizes)))
+    held_out = sum(map(len, found.held_out))
+    assert 0.1 < held_out / (held_out + len(found.training) + len(found.between)) < 0.3
+    assert len(found.training) > 0.6 * held_out / 0.2
+
+
 def test_with_operating_modes_blocks_within_sessions_are_held_out_however_many_there_are() -> None:
     sessions = [Session(s.name, s.values, s.times, None, np.zeros((400, 1))) for s in many(12, samples=400)]
     made = Recording(tuple(sessions), ("row", "noise"), RATE_HZ, (), ("mode",))

@@ -28,6 +28,8 @@ _FEW_GAPS = 50
 """Data with fewer separate windows than this is little."""
 _MANY_SESSIONS = 10
 """With so many sessions whole ones are held out: two of them, or more, say what another day looks like."""
+_WHOLE_SHARE = (0.1, 0.3)
+"""Least and largest part of the windows that whole sessions may take: about a fifth, as blocks do."""
 _CONSTANT = 1e-9
 """A spread below this part of the channel's magnitude is rounding, not signal."""
 
@@ -107,7 +109,9 @@ def prepare(recording: Recording, *, length: int, stride: int, baseline: int, ro
             session, rows, length=length, stride=stride, baseline=baseline, period_s=period_s
         )
         windows.append((WindowSet(found, np.repeat(conditions[[number]], len(found), axis=0)), scored))
-    training, held_out, between = _split(windows, gap=math.ceil(overlap(length, stride)), baseline=baseline)
+    # A baseline takes the difference between sessions away, and a mode has few of them.
+    differ = not baseline and modes is None
+    training, held_out, between = _split(windows, gap=math.ceil(overlap(length, stride)), sessions_differ=differ)
     if not len(training) or not held_out:
         raise _too_short(recording, length, baseline)
     normal = tuple(rows[normal_rows(session)] for session, rows in zip(healthy, scaled, strict=True))
@@ -264,19 +268,19 @@ _Split = tuple[WindowSet, tuple[WindowSet, ...], WindowSet]
 """Training windows, held-out blocks, and the windows between them."""
 
 
-def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, baseline: int) -> _Split:
+def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, sessions_differ: bool) -> _Split:
     """Training windows, every fifth block of windows that the device would score, and what lies between.
 
     A block lies within one session. A training window is at least `gap` windows away from held-out ones of its session.
     Of little data the end is held out, in one piece: gaps on both sides of several blocks would cost more windows than
-    the blocks hold. Of many sessions every fifth is held out as a whole: a block beside training windows of its own
-    session is more like them than the next day will be (docs/decisions/0034). A baseline takes that difference away.
+    the blocks hold. Of many sessions that differ every fifth is held out as a whole: a block beside training windows of
+    its own session is more like them than the next day will be (docs/decisions/0034).
     """
     total = sum(int(scored.sum()) for _, scored in sessions)
     if total < _FEW_GAPS * gap:
         return _last_block_held_out(sessions, gap=gap, size=max(gap + 1, total // HELD_OUT_EVERY))
     size = max(gap + 1, min(_GAPS_PER_BLOCK * gap, total // _BLOCKS_WANTED))
-    whole = frozenset() if baseline else _whole_sessions(sessions, gap=gap)
+    whole = _whole_sessions([scored for _, scored in sessions], gap=gap) if sessions_differ else frozenset()
     training, held_out, between, block = [], [], [], 0
     for i, (windows, scored) in enumerate(sessions):
         trained, near = np.ones(len(windows), np.bool_), np.zeros(len(windows), np.bool_)
@@ -295,15 +299,17 @@ def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, bas
     return WindowSet.joined(training), tuple(held_out), WindowSet.joined(between)
 
 
-def _whole_sessions(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int) -> frozenset[int]:
-    """Every fifth session that holds more than a window, where they are many; none where there are operating modes.
+def _whole_sessions(scored: list[NDArray[np.bool_]], *, gap: int) -> frozenset[int]:
+    """Every fifth session that holds more than a window, where they are many; none where these are not about a fifth.
 
-    A mode has few sessions: one of them says little of the next, and the model would miss what it shows.
+    One long session among short ones would take most of the data away from training, or leave hardly any held out.
     """
-    long = [i for i, (_, scored) in enumerate(sessions) if np.count_nonzero(scored) > gap]
-    if len(long) < _MANY_SESSIONS or any(windows.conditions.shape[1] for windows, _ in sessions):
-        return frozenset()
-    return frozenset(long[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY])
+    sizes = np.array([np.count_nonzero(one) for one in scored])
+    long = np.flatnonzero(sizes > gap)
+    chosen = long[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY]
+    least, most = _WHOLE_SHARE
+    fits = len(long) >= _MANY_SESSIONS and least <= sizes[chosen].sum() / sizes.sum() <= most
+    return frozenset(chosen.tolist()) if fits else frozenset()
 
 
 def _last_block_held_out(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, size: int) -> _Split:

@@ -25,6 +25,7 @@ __all__ = [
     "MODEL_FREE",
     "TERMS",
     "TINY",
+    "USUAL_SCALES",
     "Scores",
     "Tail",
     "Term",
@@ -41,8 +42,28 @@ TINY = 1e-9
 _SCALE_FLOOR = 0.1
 """Smallest scale of a tail, in nats: a statistic that hardly varies on normal windows must not outshout the others."""
 _USUAL_SCALE, _USUAL_WINDOWS = 0.4, 16.0
-"""What a tail's scale is drawn towards, and how many independent windows that is worth: a usual value of all terms on
-all development sets, with which few held-out windows do not decide how loud a term is (docs/decisions/0010)."""
+"""What a tail's scale is drawn towards, and how many independent windows that is worth, so that few held-out windows do
+not decide how loud a term is (docs/decisions/0010)."""
+USUAL_SCALES = {
+    "features.kl": 0.22,
+    "features.level": 0.50,
+    "features.logm": 0.72,
+    "features.mahalanobis": 0.34,
+    "features.max": 0.33,
+    "features.mse": 0.28,
+    "features.nll": 0.30,
+    "features.student": 0.19,
+    "features.t2": 0.36,
+    "pca": 0.24,
+    "window.kl": 0.14,
+    "window.logm": 0.90,
+    "window.max": 0.35,
+    "window.mse": 0.28,
+    "window.nll": 0.28,
+    "window.t2": 0.37,
+    "z": 0.18,
+}
+"""The same for single terms: means of ten machines, of `logm` medians (docs/decisions/0035)."""
 LOG_ERROR_FLOOR = 1e-6
 ERROR_FLOOR = 0.05
 _RIDGE = 1e-2
@@ -64,7 +85,7 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         median: Of the log statistic on held-out normal windows.
-        scale: Mean excess of the log statistic over its median, drawn towards `_USUAL_SCALE` where windows are few, and
+        scale: Mean excess of the log statistic over its median, drawn towards a usual one where windows are few, and
             at least `_SCALE_FLOOR`.
     """
 
@@ -77,13 +98,16 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(msg)
 
     @classmethod
-    def fit(cls, statistic: FloatArray, *, overlap: float) -> Tail:
-        """The tail of a statistic (windows,) on held-out normal windows, `overlap` of which hold each sample."""
+    def fit(cls, statistic: FloatArray, *, overlap: float, usual: float = _USUAL_SCALE) -> Tail:
+        """The tail of a statistic (windows,) on held-out normal windows, `overlap` of which hold each sample.
+
+        `usual` is the scale that it is drawn towards where the windows are few.
+        """
         logs = np.log(np.maximum(statistic, TINY))
         median = float(np.median(logs))
         excess = logs[logs > median] - median
         own, independent = float(excess.mean()) if excess.size else 0.0, len(logs) / overlap
-        scale = (independent * own + _USUAL_WINDOWS * _USUAL_SCALE) / (independent + _USUAL_WINDOWS)
+        scale = (independent * own + _USUAL_WINDOWS * usual) / (independent + _USUAL_WINDOWS)
         return cls(median, max(scale, _SCALE_FLOOR))
 
     def __call__(self, statistic: FloatArray) -> FloatArray:
@@ -313,7 +337,8 @@ def fit_terms(
     for draft in drafts:
         term = _with_numbers(draft, seen)
         statistic = known[term.name] if term.name in known else statistic_of(term, windows, seen)
-        fitted.append(msgspec.structs.replace(term, tail=Tail.fit(statistic, overlap=overlap)))
+        tail = Tail.fit(statistic, overlap=overlap, usual=USUAL_SCALES[term.name])
+        fitted.append(msgspec.structs.replace(term, tail=tail))
         statistics.append(statistic)
     surprises = [term.tail(statistic) for term, statistic in zip(fitted, statistics, strict=True)]
     return tuple(fitted), _score(_said(np.stack(surprises, axis=1)))

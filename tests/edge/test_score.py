@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_vae.sample import FloatArray
-from edge_vae.score import TERMS, Tail, Term, _values, fit_terms, fuse, statistic_of, view_of
+from edge_vae.score import TERMS, USUAL_SCALES, Tail, Term, _values, fit_terms, fuse, statistic_of, view_of
 from edge_vae.view import LIMIT_SIGMA, Rows, Seen, to_rows
 
 LENGTH, CHANNELS, FEATURES, LATENT = 8, 3, 13, 4
@@ -206,7 +206,7 @@ def test_the_statistic_of_a_term_is_the_one_that_its_tail_was_fitted_on() -> Non
     for term in FITTED.values():
         statistic = statistic_of(term, NORMAL, SEEN)
         np.testing.assert_array_equal(statistic, _values(term, NORMAL, SEEN)[0])
-        assert term.tail == Tail.fit(statistic, overlap=1.0)
+        assert term.tail == Tail.fit(statistic, overlap=1.0, usual=USUAL_SCALES[term.name])
 
 
 def test_a_known_statistic_takes_the_place_of_the_windows_own() -> None:
@@ -214,7 +214,8 @@ def test_a_known_statistic_takes_the_place_of_the_windows_own() -> None:
     terms, scores = fit_terms(
         [draft(n) for n in names], NORMAL, SEEN, known={"features.mahalanobis": known}, overlap=1.0
     )
-    assert terms[0].tail == Tail.fit(known, overlap=1.0) != FITTED["features.mahalanobis"].tail
+    expected = Tail.fit(known, overlap=1.0, usual=USUAL_SCALES["features.mahalanobis"])
+    assert terms[0].tail == expected != FITTED["features.mahalanobis"].tail
     assert terms[1] == FITTED["z"]
     said = np.column_stack([np.log1p(terms[0].tail(known)), fuse(terms[1:], NORMAL, SEEN).score])
     np.testing.assert_allclose(scores, [trimmed_slowly(row) for row in said.tolist()], rtol=1e-12)
@@ -310,13 +311,15 @@ def tail_slowly(tail: Tail, statistic: float) -> float:
     return distance + math.log1p(math.exp(-distance)) if distance > 0 else math.log1p(math.exp(distance))
 
 
-@pytest.mark.parametrize("overlap", [1.0, 2.5])
-def test_a_tail_is_the_median_and_the_mean_excess_of_the_upper_half_drawn_to_the_usual_scale(overlap: float) -> None:
+@pytest.mark.parametrize(("overlap", "usual"), [(1.0, 0.2), (2.5, 0.5)])
+def test_a_tail_is_the_median_and_the_mean_excess_of_the_upper_half_drawn_to_the_usual_scale(
+    overlap: float, usual: float
+) -> None:
     logs = [-3.0, -1.0, 0.0, 0.25, 1.0]
-    tail = Tail.fit(np.exp(logs), overlap=overlap)
+    tail = Tail.fit(np.exp(logs), overlap=overlap, usual=usual)
     assert tail.median == pytest.approx(0.0, abs=1e-12)
     independent = 5 / overlap
-    assert tail.scale == pytest.approx((independent * (0.25 + 1.0) / 2 + 16 * 0.4) / (independent + 16))
+    assert tail.scale == pytest.approx((independent * (0.25 + 1.0) / 2 + 16 * usual) / (independent + 16))
     many = Tail.fit(np.repeat(np.exp(logs), 100_000), overlap=overlap)
     assert many.scale == pytest.approx((0.25 + 1.0) / 2, rel=1e-3)
 

@@ -35,8 +35,14 @@ def test_a_long_block_reaches_its_own_quantiles() -> None:
 
 def test_the_mean_excess_of_few_windows_is_mostly_the_usual_one() -> None:
     few = np.full(int(USUAL_WINDOWS), 1.0)
-    assert BlockTails.fit([few], length=1, terms=1).scale == pytest.approx(USUAL_EXCESS / 2)  # its own is nothing
-    assert BlockTails.fit([few], length=4, terms=1).scale == pytest.approx(USUAL_EXCESS * 4 / 5)  # one window
+    assert BlockTails.fit([few], length=1, terms=1).scale == pytest.approx(USUAL_EXCESS[0] / 2)  # its own is nothing
+    assert BlockTails.fit([few], length=4, terms=1).scale == pytest.approx(USUAL_EXCESS[0] * 4 / 5)  # one window
+
+
+@pytest.mark.parametrize(("terms", "place"), [(2, 1), (5, 4), (9, 4)])
+def test_what_is_usual_depends_on_the_number_of_terms_up_to_five(terms: int, place: int) -> None:
+    few = np.full(int(USUAL_WINDOWS), 1.0)
+    assert BlockTails.fit([few], length=1, terms=terms).scale == pytest.approx(USUAL_EXCESS[place] / 2)
 
 
 def test_short_blocks_are_joined_and_no_window_is_lost() -> None:

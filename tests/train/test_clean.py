@@ -32,7 +32,8 @@ def window_set(windows: NDArray[np.float32], modes: NDArray[np.float32] | None =
 def prepared(training: WindowSet) -> Prepared:
     """Training windows, and one held-out block whose windows are as dirty as the worst of them."""
     block = window_set(3.0 * waves(20, seed=9), np.tile(training.conditions[:1], (20, 1)))
-    return Prepared(Scaler(np.zeros(2), np.ones(2)), None, training, (block,), training[:0], (), ("a note",))
+    order = np.roll(np.arange(len(training) + 20), 20)  # the block comes first in time
+    return Prepared(Scaler(np.zeros(2), np.ones(2)), None, training, (block,), training[:0], order, (), ("a note",))
 
 
 def dirty(count: int = 94) -> WindowSet:
@@ -65,6 +66,7 @@ def test_windows_unlike_the_others_are_left_out_of_training_and_it_is_told(by: s
     good = np.delete(np.arange(100), 16 * np.arange(DIRTY))
     np.testing.assert_array_equal(after.training.windows, found.training.windows[good])
     assert len(after.training.conditions) == 94
+    assert after.order.tolist() == np.roll(np.arange(94 + 20), 20).tolist()
     assert after.notes[0] == "a note"
     assert "left out 6 of 100 training windows" in after.notes[1]
     assert ("isolation forest" in after.notes[1]) == (by == "forest")

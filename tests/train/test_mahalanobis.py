@@ -11,6 +11,7 @@ from edge_vae.view import View, see, to_rows
 from edge_vae_train.mahalanobis import featured, fit_level, fit_mahalanobis
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.views import features_view
+from edge_vae_train.wander import wander
 
 LENGTH, CHANNELS = 8, 2
 FEATURES = len(feature_names(LENGTH))
@@ -48,6 +49,11 @@ def ledoit_wolf_slowly(samples: FloatArray) -> FloatArray:
     return np.asarray(shrinkage * level * np.eye(size) + (1 - shrinkage) * covariance)
 
 
+def spread(samples: FloatArray) -> FloatArray:
+    """Covariance (n, n) that is expected of what follows samples (windows, n)."""
+    return ledoit_wolf_slowly(samples) + wander(samples) + RIDGE * np.eye(samples.shape[1])
+
+
 def fitted() -> tuple[Term, FloatArray]:
     return fit_mahalanobis(target(TRAINING), target(HELD_OUT), every=target(EVERY))
 
@@ -58,7 +64,7 @@ def relative_distances(fitted: WindowSet, asked: WindowSet) -> FloatArray:
     distances = np.empty((len(unknown), CHANNELS))
     for channel in range(CHANNELS):
         samples = known[:, :, channel]
-        inverse = np.linalg.inv(ledoit_wolf_slowly(samples) + RIDGE * np.eye(FEATURES))
+        inverse = np.linalg.inv(spread(samples))
         for i, window in enumerate(unknown[:, :, channel]):
             offset = window - samples.mean(axis=0)
             distances[i, channel] = offset @ inverse @ offset
@@ -79,8 +85,7 @@ def test_the_term_is_fitted_on_all_windows_and_relative_to_the_usual_distance_of
     np.testing.assert_allclose(np.array(term.centre), everything.mean(axis=0), rtol=1e-6, atol=1e-7)
     precision = np.array(term.precision).reshape(CHANNELS, FEATURES, FEATURES)
     for channel in range(CHANNELS):
-        covariance = ledoit_wolf_slowly(everything[:, :, channel])
-        expected = np.linalg.inv(covariance + RIDGE * np.eye(FEATURES)) / usual[channel]
+        expected = np.linalg.inv(spread(everything[:, :, channel])) / usual[channel]
         # The manifest keeps seven digits.
         np.testing.assert_allclose(precision[channel], expected, rtol=1e-5, atol=1e-6)
 
@@ -126,13 +131,22 @@ def test_features_are_those_of_the_view() -> None:
 def test_held_out_levels_are_judged_by_a_fit_without_them_and_the_term_is_fitted_on_all() -> None:
     term, statistic = fit_level(target(TRAINING), target(HELD_OUT), every=target(EVERY))
     before, everything = target(TRAINING)[:, 0], target(EVERY)[:, 0]
-    inverse = np.linalg.inv(ledoit_wolf_slowly(before) + RIDGE * np.eye(CHANNELS))
+    inverse = np.linalg.inv(spread(before))
     offsets = target(HELD_OUT)[:, 0] - before.mean(axis=0)
     np.testing.assert_allclose(statistic, [max(o @ inverse @ o, 1.0) for o in offsets], rtol=1e-9)
     assert term.name == "features.level"
     np.testing.assert_allclose(term.centre, [everything.mean(axis=0)], rtol=1e-6)
-    expected = np.linalg.inv(ledoit_wolf_slowly(everything) + RIDGE * np.eye(CHANNELS))
+    expected = np.linalg.inv(spread(everything))
     np.testing.assert_allclose(np.array(term.precision), expected, rtol=1e-6)
+
+
+def test_a_level_that_wanders_counts_for_less_than_one_that_stays() -> None:
+    generator = np.random.default_rng(7)
+    levels = generator.normal(size=(400, FEATURES, CHANNELS))
+    walk = np.cumsum(generator.normal(size=400))
+    levels[:, 0, 1] = (walk - walk.mean()) / walk.std()
+    _, statistic = fit_level(levels, np.array([[[4.0, 0.0]], [[0.0, 4.0]]]), every=levels)
+    assert statistic[0] > 1.4 * statistic[1]
 
 
 def test_rounding_of_levels_that_never_vary_does_not_decide() -> None:

@@ -43,7 +43,8 @@ def vectors_slowly(windows: FloatArray, lagged: int) -> FloatArray:
     )
 
 
-TRAINING, HELD_OUT = moving(80, seed=0), moving(20, seed=1)
+# Four times the same windows: the means of halves and quarters are equal, so that nothing wanders.
+TRAINING, HELD_OUT = np.tile(moving(20, seed=0), (4, 1, 1)), moving(20, seed=1)
 VIEW = view(3, channels=2)
 FITTED = fit_principal(VIEW, window_set(TRAINING), clip=CLIP, seed=7)
 
@@ -56,6 +57,18 @@ def test_mean_and_axes_are_scikit_learns_up_to_their_signs() -> None:
     assert len(components) == np.flatnonzero(np.cumsum(expected.explained_variance_ratio_) >= VARIANCE)[0] + 1
     cosines = np.abs(np.sum(components * expected.components_[: len(components)], axis=1))
     np.testing.assert_allclose(cosines, 1.0, atol=2e-3)  # kept in float16: three digits
+
+
+def test_levels_that_wander_together_come_first_among_the_components() -> None:
+    generator = np.random.default_rng(6)
+    known = generator.normal(size=(400, 8, 6)) * [1.7, 1.0, 1.0, 1.0, 1.0, 1.0]
+    known[:, :, 4:] += np.linspace(-1.5, 1.5, 400)[:, None, None] * [1.0, -1.0]
+    fits = [
+        fit_principal(view(1, channels=6), window_set(windows), clip=CLIP, seed=0)["lag_components"][0].astype(float)
+        for windows in (known, generator.permutation(known))
+    ]
+    assert np.square(fits[0][4:]).sum() > 0.8
+    assert np.square(fits[1][0]) > 0.8
 
 
 def test_the_statistic_is_the_mean_squared_residual_of_all_lag_vectors_of_a_window() -> None:

@@ -89,6 +89,18 @@ def test_training_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "run" / "loss.png").exists()
 
 
+def test_features_that_wander_are_expected_further_away_and_the_windows_errors_are_not(tmp_path: Path) -> None:
+    for i in range(2):
+        recorded(tmp_path / f"{i}.csv", seed=i, level=9.0 * i)
+    edge_vae("train", tmp_path, "--window", 16, "--epochs", 3, "--latent", 2, "-o", tmp_path / "run")
+    variances = {view.name: np.array(view.variance) for view in Run.read(tmp_path / "run").record.views}
+    # The mean is -1 in the first half and 1 in the second: steps of 2 and of 0, 2, 0, so a wander of 16 / 9.
+    level = feature_names(16).index("mean")
+    assert (variances["features"][level] > 16 / 9 * 0.95).all()
+    assert (np.delete(variances["features"], level, axis=0) < 1.2).all()
+    assert (variances["window"] < 1.0).all()
+
+
 TRAIN = """
 import sys
 from edge_vae.cli import run

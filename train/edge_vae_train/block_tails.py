@@ -20,9 +20,9 @@ __all__ = ["BlockTails", "lifted", "lowered"]
 
 TOP, TOP_FUSED = 0.1, 0.5
 """Part of the windows in the tail of a block."""
-USUAL_EXCESS, USUAL_POWER = 0.56, 0.45
-"""A usual mean excess of the lifted score (`lifted`) over its median is 0.56 / terms ** 0.45: mean over the held-out
-normal windows of ten machines and all subsets of their terms (docs/decisions/0017)."""
+USUAL_EXCESS = (0.58, 0.39, 0.33, 0.27, 0.21)
+"""A usual mean excess of the lifted score (`lifted`) of one to five terms, and more, over its median: mean over the
+held-out normal windows of ten machines and all subsets of their terms (docs/decisions/0035)."""
 USUAL_WINDOWS = 4.0
 """How many independent windows that is worth: the variance of the mean excess of one window (0.6 of its square) over
 the variance of it between machines (0.17)."""
@@ -80,7 +80,7 @@ class BlockTails:
     def fit(cls, blocks: Sequence[FloatArray], *, length: int, terms: int) -> BlockTails:
         """The tails of scores (windows,) of each block; `length` and `terms` as in `fit_threshold`."""
         groups = [lifted(group, terms) for group in _groups(blocks, length)]
-        top, usual, worth = (TOP_FUSED, USUAL_EXCESS / terms**USUAL_POWER, USUAL_WINDOWS) if terms else (TOP, 0.0, 0.0)
+        top, usual, worth = (TOP_FUSED, _usual_excess(terms), USUAL_WINDOWS) if terms else (TOP, 0.0, 0.0)
         start = np.array([np.quantile(group, 1.0 - top) for group in groups])
         own = np.array([_mean_excess(group, at) for group, at in zip(groups, start, strict=True)])
         windows = np.array([len(group) / length for group in groups])
@@ -135,6 +135,10 @@ class BlockTails:
     def single(self) -> list[BlockTails]:
         """The tail of each block alone."""
         return [self._of(np.arange(len(self.median)) == i) for i in range(len(self.median))]
+
+
+def _usual_excess(terms: int) -> float:
+    return USUAL_EXCESS[min(terms, len(USUAL_EXCESS)) - 1]
 
 
 def _mean_excess(block: FloatArray, start: float) -> float:

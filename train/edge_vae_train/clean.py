@@ -55,7 +55,9 @@ def cleaned(prepared: Prepared, settings: Settings, *, clip: float, progress: fi
         f"left out {out} of {len(training)} training windows, the worst {chosen.clean:.3g} of them to {judge}; "
         "held-out windows are all kept"
     )
-    return replace(prepared, training=training[kept], notes=(*prepared.notes, note))
+    known = np.concatenate([kept, np.ones(len(prepared.order) - len(kept), np.bool_)])
+    order = (np.cumsum(known) - 1)[prepared.order[known[prepared.order]]]
+    return replace(prepared, training=training[kept], order=order, notes=(*prepared.notes, note))
 
 
 def _kept(unusual: FloatArray, training: WindowSet, share: float) -> NDArray[np.bool_]:

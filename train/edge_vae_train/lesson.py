@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_vae.bundle import Fit
 from edge_vae.view import View, to_rows
@@ -17,6 +18,7 @@ from edge_vae_train.finetune_check import Trial
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.settings import Settings
 from edge_vae_train.views import targets
+from edge_vae_train.wander import wander
 
 __all__ = ["WINDOW_VARIANCE_FLOOR", "Lesson", "Trained"]
 
@@ -89,18 +91,19 @@ class Lesson:
             modes=self.training.conditions.shape[1],
         )
         fitted = fitting.fit(wanted, *windows, beta=self.settings.beta, progress=progress, **self._how(view))
-        return Trained(_learned(view, fitted), fitted)
+        return Trained(_learned(view, fitted, windows[0]), fitted)
 
     def _tuned(self, view: View, origin: Origin, progress: fitting.Progress) -> Trained:
         start = origin.model(view.name)
         trial = Trial.make(view, self.training, self.held_out, seed=self.settings.training.seed)
         found_before = trial.roc_auc(start.vae)
         how = self._how(view)
-        fitted, after = fitting.tune(start.vae, *self._targets(view), beta=start.beta, progress=progress, **how)
+        windows = self._targets(view)
+        fitted, after = fitting.tune(start.vae, *windows, beta=start.beta, progress=progress, **how)
         gain = Gain(
             before=fitted.history[0][1], after=after, found_before=found_before, found_after=trial.roc_auc(fitted.vae)
         )
-        return Trained(_learned(view, fitted), fitted, gain)
+        return Trained(_learned(view, fitted, windows[0]), fitted, gain)
 
     def _targets(self, view: View) -> tuple[Any, Any]:
         return targets(view, self.training), targets(view, self.held_out)
@@ -118,9 +121,15 @@ class Lesson:
         }
 
 
-def _learned(view: View, fitted: fitting.Fitted) -> View:
-    floor = WINDOW_VARIANCE_FLOOR if view.input == "window" else 0.0
-    return msgspec.structs.replace(view, variance=to_rows(np.maximum(fitted.variance, floor)))
+def _learned(view: View, fitted: fitting.Fitted, training: NDArray[np.float32]) -> View:
+    """The view with its variance; `training` are the windows as its model sees them.
+
+    That of features is wider by what wanders. The window's model follows a level with its reconstruction.
+    """
+    if view.input == "window":
+        return msgspec.structs.replace(view, variance=to_rows(np.maximum(fitted.variance, WINDOW_VARIANCE_FLOOR)))
+    wandering = np.diag(wander(training.reshape(len(training), -1))).reshape(training.shape[1:])
+    return msgspec.structs.replace(view, variance=to_rows(fitted.variance + wandering))
 
 
 def _collapse(name: str, fitted: fitting.Fitted) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from edge_vae.score import LEAST_LEVEL, LEVEL, Term
 from edge_vae.view import View, to_rows
 from edge_vae_train.prepare import WindowSet
 from edge_vae_train.views import chunks
+from edge_vae_train.wander import wander
 
 __all__ = ["featured", "fit_level", "fit_mahalanobis"]
 
@@ -34,9 +35,9 @@ def fit_mahalanobis(known: FloatArray, unknown: FloatArray, *, every: FloatArray
     itself is fitted on `every` normal window.
 
     Args:
-        known: Features (windows, features, channels) of training windows.
+        known: Features (windows, features, channels) of training windows, in order of time.
         unknown: Those of held-out windows.
-        every: Those of all normal windows.
+        every: Those of all normal windows, in order of time.
     """
     distances = _distances(unknown, known.mean(axis=0), _precisions(known))
     usual = np.maximum(distances.mean(axis=0), _LEAST_DISTANCE)
@@ -64,8 +65,12 @@ def _precisions(features: FloatArray) -> FloatArray:
 
 
 def _precision(samples: FloatArray) -> FloatArray:
-    """Inverse covariance (n, n) of samples (windows, n), shrunk towards a sphere as Ledoit and Wolf (2004) do."""
-    return np.asarray(np.linalg.inv(ledoit_wolf(samples)[0] + _RIDGE * np.eye(samples.shape[1])))
+    """Inverse covariance (n, n) that is expected of what follows samples (windows, n), which are in order of time.
+
+    That of the samples is shrunk towards a sphere as Ledoit and Wolf (2004) do.
+    """
+    expected = ledoit_wolf(samples)[0] + wander(samples)
+    return np.asarray(np.linalg.inv(expected + _RIDGE * np.eye(samples.shape[1])))
 
 
 def _distances(features: FloatArray, centre: FloatArray, precisions: FloatArray) -> FloatArray:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,7 @@ class Prepared:
         training: Windows to train on.
         held_out: Blocks of consecutive windows, at least one window away from training.
         between: The windows in that distance, for what is fitted on all normal data in the end.
+        order: (windows,) puts training, held-out blocks and what is between them, joined, in order of time.
         sessions: Scaled normal rows of each session that the windows came from, for the report on their shift.
         notes: What was left out, and why.
     """
@@ -74,6 +76,7 @@ class Prepared:
     training: WindowSet
     held_out: tuple[WindowSet, ...]
     between: WindowSet
+    order: NDArray[np.intp]
     sessions: tuple[FloatArray, ...]
     notes: tuple[str, ...]
 
@@ -103,19 +106,24 @@ def prepare(recording: Recording, *, length: int, stride: int, baseline: int, ro
     scalers = [scaler if modes is None else modes.scaler(number) for number in numbers]
     scaled = [_scaled(session, own, baseline) for session, own in zip(healthy, scalers, strict=True)]
     period_s = 1.0 / recording.rate_hz
-    windows = []
+    windows, scored_ones = [], []
     for session, rows, number in zip(healthy, scaled, numbers, strict=True):
         found, scored = _session_windows(
             session, rows, length=length, stride=stride, baseline=baseline, period_s=period_s
         )
-        windows.append((WindowSet(found, np.repeat(conditions[[number]], len(found), axis=0)), scored))
+        windows.append(WindowSet(found, np.repeat(conditions[[number]], len(found), axis=0)))
+        scored_ones.append(scored)
     # A baseline takes the difference between sessions away, and a mode has few of them.
     differ = not baseline and modes is None
-    training, held_out, between = _split(windows, gap=math.ceil(overlap(length, stride)), sessions_differ=differ)
-    if not len(training) or not held_out:
+    split = _split(scored_ones, gap=math.ceil(overlap(length, stride)), sessions_differ=differ)
+    if not len(split.training) or not split.held_out:
         raise _too_short(recording, length, baseline)
+    every = WindowSet.joined(windows)
+    training, between = every[split.training], every[split.between]
+    held_out = tuple(every[block] for block in split.held_out)
+    order = np.argsort(np.concatenate([split.training, *split.held_out, split.between]))
     normal = tuple(rows[normal_rows(session)] for session, rows in zip(healthy, scaled, strict=True))
-    return Prepared(scaler, modes, training, held_out, between, normal, tuple(notes))
+    return Prepared(scaler, modes, training, held_out, between, order, normal, tuple(notes))
 
 
 def _mode_runs(session: Session, notes: list[str]) -> list[Session]:
@@ -264,39 +272,49 @@ def _first(normal: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return first
 
 
-_Split = tuple[WindowSet, tuple[WindowSet, ...], WindowSet]
-"""Training windows, held-out blocks, and the windows between them."""
+class _Split(NamedTuple):
+    """Which windows of all sessions, in order of time, train, are held out in blocks, or lie between."""
+
+    training: NDArray[np.intp]
+    held_out: tuple[NDArray[np.intp], ...]
+    between: NDArray[np.intp]
 
 
-def _split(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, sessions_differ: bool) -> _Split:
+def _split(sessions: list[NDArray[np.bool_]], *, gap: int, sessions_differ: bool) -> _Split:
     """Training windows, every fifth block of windows that the device would score, and what lies between.
 
     A block lies within one session. A training window is at least `gap` windows away from held-out ones of its session.
     Of little data the end is held out, in one piece: gaps on both sides of several blocks would cost more windows than
     the blocks hold. Of many sessions that differ every fifth is held out as a whole: a block beside training windows of
     its own session is more like them than the next day will be (docs/decisions/0034).
+
+    Args:
+        sessions: For each session, in order of time, which of its windows the device would score.
+        gap: In windows.
+        sessions_differ: Whether a session can be unlike those before it.
     """
-    total = sum(int(scored.sum()) for _, scored in sessions)
+    total = sum(int(scored.sum()) for scored in sessions)
     if total < _FEW_GAPS * gap:
         return _last_block_held_out(sessions, gap=gap, size=max(gap + 1, total // HELD_OUT_EVERY))
     size = max(gap + 1, min(_GAPS_PER_BLOCK * gap, total // _BLOCKS_WANTED))
-    whole = _whole_sessions([scored for _, scored in sessions], gap=gap) if sessions_differ else frozenset()
-    training, held_out, between, block = [], [], [], 0
-    for i, (windows, scored) in enumerate(sessions):
-        trained, near = np.ones(len(windows), np.bool_), np.zeros(len(windows), np.bool_)
+    whole = _whole_sessions(sessions, gap=gap) if sessions_differ else frozenset()
+    training, held_out, between, block, first = [], [], [], 0, 0
+    for i, scored in enumerate(sessions):
+        trained, near = np.ones(len(scored), np.bool_), np.zeros(len(scored), np.bool_)
         at = np.flatnonzero(scored)
         for piece in np.array_split(at, max(1, len(at) // size)) if len(at) else []:
             block += 1
             if i in whole or (not whole and block % HELD_OUT_EVERY == HELD_OUT_EVERY // 2 + 1):
-                held_out.append(windows[piece])
+                held_out.append(first + piece)
                 around = slice(max(piece[0] - gap, 0), piece[-1] + gap + 1)
                 near[around] = trained[around]
                 trained[around] = near[piece] = False
-        training.append(windows[trained])
-        between.append(windows[near])
+        training.append(first + np.flatnonzero(trained))
+        between.append(first + np.flatnonzero(near))
+        first += len(scored)
     if not held_out and block > 1:
         return _last_block_held_out(sessions, gap=gap, size=size)
-    return WindowSet.joined(training), tuple(held_out), WindowSet.joined(between)
+    return _Split(np.concatenate(training), tuple(held_out), np.concatenate(between))
 
 
 def _whole_sessions(scored: list[NDArray[np.bool_]], *, gap: int) -> frozenset[int]:
@@ -312,27 +330,28 @@ def _whole_sessions(scored: list[NDArray[np.bool_]], *, gap: int) -> frozenset[i
     return frozenset(chosen.tolist()) if fits else frozenset()
 
 
-def _last_block_held_out(sessions: list[tuple[WindowSet, NDArray[np.bool_]]], *, gap: int, size: int) -> _Split:
+def _last_block_held_out(sessions: list[NDArray[np.bool_]], *, gap: int, size: int) -> _Split:
     """The split of little data: the last `size` windows that the device would score are held out, a block a session.
 
     At most half of them, so that something is left to train on.
     """
-    total = sum(int(scored.sum()) for _, scored in sessions)
+    total, end = sum(int(scored.sum()) for scored in sessions), sum(map(len, sessions))
     if total < 2 * (gap + 1):
-        every = WindowSet.joined([windows for windows, _ in sessions])
-        return every, (), every[:0]
+        return _Split(np.arange(end), (), np.arange(0))
     missing = min(size, total // 2)
     training, held_out, between = [], [], []
-    for windows, scored in reversed(sessions):
-        at = np.flatnonzero(scored)[-missing:] if missing else np.empty(0, np.intp)
+    for scored in reversed(sessions):
+        start = end - len(scored)
+        at = start + np.flatnonzero(scored)[-missing:] if missing else np.arange(0)
         missing -= len(at)
         if len(at):
-            first, last = max(int(at[0]) - gap, 0), int(at[0])
-            held_out.append(windows[last:])
-            between.append(windows[first:last])
-            windows = windows[:first]
-        training.append(windows)
-    return WindowSet.joined(training[::-1]), tuple(held_out[::-1]), WindowSet.joined(between[::-1])
+            last, kept = int(at[0]), max(int(at[0]) - gap, start)
+            held_out.append(np.arange(last, end))
+            between.append(np.arange(kept, last))
+            end = kept
+        training.append(np.arange(start, end))
+        end = start
+    return _Split(np.concatenate(training[::-1]), tuple(held_out[::-1]), np.concatenate(between[::-1]))
 
 
 def _too_short(recording: Recording, length: int, baseline: int) -> TrainingError:

@@ -13,6 +13,7 @@ from edge_vae.sample import FloatArray
 from edge_vae.score import Term, statistic_of
 from edge_vae.view import LIMIT_SIGMA, View, see
 from edge_vae_train.prepare import WindowSet
+from edge_vae_train.wander import wander
 
 __all__ = ["fit_principal", "lag", "principal_statistic"]
 
@@ -37,14 +38,24 @@ def lag(windows: int, *, length: int, channels: int) -> int:
 def fit_principal(view: View, windows: WindowSet, *, clip: float, seed: int) -> Arrays:
     """`lag_mean` (lag * channels,) and orthonormal `lag_components` (components, lag * channels) of clipped windows.
 
-    A glitch in normal data, beyond the clip, must not get a component of its own; what is scored is not clipped.
+    A glitch in normal data, beyond the clip, must not get a component of its own; what is scored is not clipped. What
+    levels do that wander together belongs to the components.
+
+    Args:
+        view: The view of the PCA.
+        windows: Normal windows, in order of time.
+        clip: In sigmas.
+        seed: Decides which lag vectors are taken, where they are many.
     """
     target = np.clip(view.target(windows.windows.astype(np.float64), windows.conditions), -clip, clip)
     vectors = target.reshape(-1, view.lag * target.shape[2])
     if len(vectors) > _MAX_VECTORS:
         vectors = vectors[np.random.default_rng(seed).choice(len(vectors), _MAX_VECTORS, replace=False)]
     mean = vectors.mean(axis=0)
-    return {"lag_mean": mean.astype(np.float32), "lag_components": _axes(vectors - mean).astype(np.float16)}
+    centred = vectors - mean
+    wandering = np.tile(wander(target.mean(axis=1)), (view.lag, view.lag))
+    components = _axes(centred.T @ centred / len(centred) + wandering)
+    return {"lag_mean": mean.astype(np.float32), "lag_components": components.astype(np.float16)}
 
 
 def principal_statistic(view: View, arrays: Arrays, held_out: WindowSet) -> FloatArray:
@@ -54,12 +65,12 @@ def principal_statistic(view: View, arrays: Arrays, held_out: WindowSet) -> Floa
     return statistic_of(Term("pca"), windows, seen)
 
 
-def _axes(centred: FloatArray) -> FloatArray:
+def _axes(covariance: FloatArray) -> FloatArray:
     """(components, cells) orthonormal, by falling variance; fewer than cells, so that a residual is left."""
-    values, vectors = linalg.eigh(centred.T @ centred)
+    values, vectors = linalg.eigh(covariance)
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     wanted = int(np.searchsorted(np.cumsum(values), VARIANCE * values.sum())) + 1
-    axes = vectors[:, : max(1, min(wanted, MAX_COMPONENTS, centred.shape[1] - 1))].T
+    axes = vectors[:, : max(1, min(wanted, MAX_COMPONENTS, len(covariance) - 1))].T
     # An axis has no sign: the largest weight is made positive, so that equal data gives equal weights.
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
     return np.asarray(axes * np.where(largest < 0, -1.0, 1.0))

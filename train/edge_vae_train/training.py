@@ -124,8 +124,9 @@ def closed_forms(
     solved: dict[str, Term] = {}
     known: dict[str, FloatArray] = {}
     held_out = WindowSet.joined(prepared.held_out)
-    some = _at_most(CLOSED_FORM_WINDOWS, [prepared.training], seed=seed)
-    every = _at_most(CLOSED_FORM_WINDOWS, [prepared.training, held_out, prepared.between], seed=seed)
+    training = prepared.training
+    some = _at_most(CLOSED_FORM_WINDOWS, [training], np.arange(len(training)), seed=seed)
+    every = _at_most(CLOSED_FORM_WINDOWS, [training, held_out, prepared.between], prepared.order, seed=seed)
     reference: dict[str, NDArray[Any]] = {**fit_pca(some.windows, held_out.windows, seed=seed)}
     if PCA_VIEW in names:
         view = views[PCA_VIEW]
@@ -140,16 +141,15 @@ def closed_forms(
     return [solved.get(name, Term(name)) for name in names], known, reference
 
 
-def _at_most(count: int, parts: Sequence[WindowSet], *, seed: int) -> WindowSet:
-    """All windows of the parts, or where they are more than `count`, so many drawn from them."""
-    total, found, first = sum(map(len, parts)), [], 0
-    if total <= count:
-        return WindowSet.joined(parts)
-    chosen = np.random.default_rng(seed).choice(total, count, replace=False)
-    for part in parts:
-        found.append(part[chosen[(chosen >= first) & (chosen < first + len(part))] - first])
-        first += len(part)
-    return WindowSet.joined(found)
+def _at_most(count: int, parts: Sequence[WindowSet], order: NDArray[np.intp], *, seed: int) -> WindowSet:
+    """All windows of the joined parts in this order, or where they are more than `count`, so many drawn from them."""
+    if len(order) > count:
+        order = order[np.sort(np.random.default_rng(seed).choice(len(order), count, replace=False))]
+    drawn = np.zeros(sum(map(len, parts)), np.bool_)
+    drawn[order] = True
+    ends = np.cumsum([0, *map(len, parts)])
+    chosen = WindowSet.joined([part[drawn[first:end]] for part, first, end in zip(parts, ends, ends[1:], strict=False)])
+    return chosen[(np.cumsum(drawn) - 1)[order]]
 
 
 def _record(

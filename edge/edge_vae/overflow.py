@@ -119,14 +119,19 @@ class _Passes:
         """Messages to drop until all of them are, without those that are held."""
         gone = set(held)
         while True:
+            from_the_oldest = self._after == 0
             for row in _read(db, self._select, self._after):
                 self._after = row.key
                 if row.key not in gone and self._chosen(row):
                     gone.add(row.key)
                     yield row
-            if self._gap > _WIDEST:
+            if self._gap <= _WIDEST:
+                self._next()
+            elif from_the_oldest:  # if all of them were too few, they are still there the next time
+                self.reset()
                 return
-            self._next()
+            else:
+                self._after = 0
 
     def _next(self) -> None:
         self._gap *= 2

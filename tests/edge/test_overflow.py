@@ -81,6 +81,14 @@ def test_a_message_that_is_worth_less_than_all_that_is_stored_goes_itself(outbox
     assert outbox.dropped() == {"thin": 2}
 
 
+def test_after_a_message_that_went_itself_the_least_that_is_stored_goes_first(outbox: Outbox) -> None:
+    put(outbox, UPDATE, *[NOTE] * 19)
+    outbox.put("pump", "t/pump", lambda _: b"x" * 20, priority=UPDATE)
+    assert kept(outbox) == list(range(1, 21))
+    put(outbox, NOTE)
+    assert kept(outbox) == [*range(2, 21), 22]
+
+
 def test_a_message_on_its_way_stays(outbox: Outbox) -> None:
     put(outbox, *[NOTE] * 20)
     outbox.take("pump", 1, 2)

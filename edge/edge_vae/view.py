@@ -68,7 +68,7 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lag: Samples in a lag vector: steps are then those of all lag vectors of the window, one after the other,
             (length - lag + 1) * lag in all. 0: steps are the samples or features themselves.
         conditions: (modes, conditions) of the modes that centre and scale have rows for; empty without modes.
-        variance: (1 or steps, channels) of the decoder, learned with the weights.
+        variance: (1 or steps, channels) of the decoder, learned with the weights, and of features what wanders besides.
         model: The model; None where there is none, and what is expected is the centre, and in a run, where it lies
             beside.
     """

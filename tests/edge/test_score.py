@@ -311,6 +311,10 @@ def tail_slowly(tail: Tail, statistic: float) -> float:
     return distance + math.log1p(math.exp(-distance)) if distance > 0 else math.log1p(math.exp(distance))
 
 
+def test_every_term_has_a_usual_scale() -> None:
+    assert USUAL_SCALES.keys() == set(TERMS)
+
+
 @pytest.mark.parametrize(("overlap", "usual"), [(1.0, 0.2), (2.5, 0.5)])
 def test_a_tail_is_the_median_and_the_mean_excess_of_the_upper_half_drawn_to_the_usual_scale(
     overlap: float, usual: float

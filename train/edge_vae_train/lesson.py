@@ -128,8 +128,8 @@ def _learned(view: View, fitted: fitting.Fitted, training: NDArray[np.float32]) 
     """
     if view.input == "window":
         return msgspec.structs.replace(view, variance=to_rows(np.maximum(fitted.variance, WINDOW_VARIANCE_FLOOR)))
-    wandering = np.diag(wander(training.reshape(len(training), -1))).reshape(training.shape[1:])
-    return msgspec.structs.replace(view, variance=to_rows(fitted.variance + wandering))
+    wandering = [np.diag(wander(training[:, :, channel])) for channel in range(training.shape[2])]
+    return msgspec.structs.replace(view, variance=to_rows(fitted.variance + np.transpose(wandering)))
 
 
 def _collapse(name: str, fitted: fitting.Fitted) -> tuple[str, ...]:
